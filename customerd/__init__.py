@@ -1,0 +1,1 @@
+"""The customer daemon: durable operations, chain watcher, owner RPC."""

@@ -1,0 +1,1 @@
+"""The signer: holds the seed and dials in to customerd."""

@@ -1,0 +1,1 @@
+"""What customer and merchant share: cryptography, contract, wire format, RPC."""

@@ -1,0 +1,1 @@
+"""Following an EVM chain and sending transactions through one lane per account."""

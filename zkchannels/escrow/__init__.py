@@ -1,0 +1,1 @@
+"""The escrow contract: artefact, calls, events, typed data; no I/O."""

@@ -1,0 +1,1 @@
+"""Line-delimited JSON-RPC 2.0."""

@@ -1,0 +1,1 @@
+"""Host plumbing: systemd, logging, sockets, configuration, secret files."""

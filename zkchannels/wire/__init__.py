@@ -1,0 +1,1 @@
+"""Messages between customer and merchant, and between daemon and signer."""
