@@ -1,0 +1,480 @@
+"""Messages between daemon and signer on the link that the signer dials.
+
+The signer connects and introduces itself with `link.hello` and `link.attach`; from then on the
+roles are reversed: the daemon calls, the signer answers. Every request may be repeated: what the
+signer once wrote for (channel, index, attempt) it answers again. Before an answer leaves, the
+signer has durably written what the answer gives away (docs/protocol.md, who writes what).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from zkchannels.jsonrpc.method import Method
+from zkchannels.wire.errors import ErrorKinds
+from zkchannels.wire.fields import (
+    Attempt,
+    Balance,
+    Bytes16,
+    Bytes20,
+    Bytes32,
+    Bytes65,
+    Bytes96,
+    Bytes240,
+    Bytes256,
+    Bytes1792,
+    Bytes1920,
+    Index,
+    SignedAmount,
+)
+
+LINK_VERSION = 1
+CHALLENGE_TAG = b"customerd/signer-link/1"
+"""The identity key signs keccak256(CHALLENGE_TAG | challenge | identity)."""
+
+LINK_ERRORS = ErrorKinds(
+    {
+        "version_unsupported": "the daemon does not speak this version of the link",
+        "wrong_wallet": "the daemon belongs to another wallet",
+        "bad_signature": "the challenge was not signed by the identity key",
+        "not_introduced": "link.hello comes first",
+    }
+)
+
+ERRORS = ErrorKinds(
+    {
+        "escrow_unknown": "this escrow was not registered with signer.escrow",
+        "bad_key": "the merchant's key is malformed or its halves do not belong together",
+        "channel_unknown": "the signer has no record of this channel",
+        "out_of_order": "not the step that may follow what the signer has written",
+        "already_different": "this state or attempt was used with other values",
+        "bad_signature": "the merchant's signature does not verify",
+        "newer_state": "a newer closing authorization exists; its record is in `record`",
+        "closing": "a close of this channel was signed; it prepares no payment",
+        "released": "the revocation secret of this state was released",
+        "not_understood": "a transaction the signer does not understand",
+        "invalid": "values out of range or contradicting each other",
+        "policy_refused": "the signer's own policy refuses",
+    }
+)
+
+
+class Request(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all requests: an unknown field is refused."""
+
+
+class Answer(Struct, frozen=True):
+    """Base of all answers."""
+
+
+class Nothing(Request):
+    """No parameters."""
+
+
+class Done(Answer):
+    """Nothing to say beyond success."""
+
+
+# -- introduction: the signer calls ---------------------------------------------------------------
+
+
+class LinkHelloParams(Request):
+    """Who is dialling in; `identity` is the address of the signer's identity key."""
+
+    version: int
+    identity: Bytes20
+
+
+class LinkChallenge(Answer):
+    """What the identity key has to sign."""
+
+    challenge: Bytes32
+
+
+class LinkAttachParams(Request):
+    """The signed challenge, the wallet's chain account, and the names of active policies."""
+
+    signature: Bytes65
+    account: Bytes20
+    policies: list[str] = []
+
+
+class Attached(Answer):
+    """The connection generation that requests on this link belong to."""
+
+    generation: int
+    ping_interval: float
+    gone_after: float
+
+
+# -- the daemon calls -----------------------------------------------------------------------------
+
+
+class EscrowParams(Request):
+    """An escrow as the daemon read it from the chain, with both halves of the merchant's key."""
+
+    chain_id: int
+    escrow: Bytes20
+    merchant: Bytes20
+    token: Bytes20
+    unit: int
+    g1_half: Bytes240
+    escrow_key: Bytes1792
+
+
+class EstablishProveParams(Request):
+    """First state of a new channel; balances are the deposits."""
+
+    channel: Bytes32
+    chain_id: int
+    escrow: Bytes20
+    salt: Bytes32
+    customer_deposit: Balance
+    merchant_deposit: Balance
+    session: Bytes16
+    operation: Bytes16
+
+
+class EstablishProof(Answer):
+    """The proof for `establish.prove`."""
+
+    proof: Bytes240
+
+
+class AuthorizeParams(Request):
+    """A blinded closing authorization from the merchant, and the guard to permit for it."""
+
+    channel: Bytes32
+    index: Index
+    attempt: Attempt
+    signature: Bytes96
+    guard: Bytes20
+
+
+class Authorization(Answer):
+    """A closing authorization ready for the chain, with the guard's permit for exactly it."""
+
+    index: Index
+    attempt: Attempt
+    lock: Bytes32
+    customer_balance: Balance
+    merchant_balance: Balance
+    signature: Bytes256
+    guard: Bytes20
+    permit: Bytes65
+
+    def __repr__(self) -> str:
+        return f"Authorization(index={self.index}, attempt={self.attempt})"
+
+
+class CompleteParams(Request):
+    """A blinded pay token to be checked."""
+
+    channel: Bytes32
+    index: Index
+    attempt: Attempt
+    token: Bytes96
+
+
+class PayProveParams(Request):
+    """A payment that leads to state `index`.
+
+    `attempt` is 0, or one more than the attempt that the merchant durably refused.
+    """
+
+    channel: Bytes32
+    index: Index
+    attempt: Attempt
+    operation: Bytes16
+    amount: SignedAmount
+    session: Bytes16
+    token: Bytes96
+
+
+class PayProof(Answer):
+    """The old nonce and the proof for `pay.prove`."""
+
+    nonce: Bytes32
+    proof: Bytes1920
+
+
+class PayAuthorized(Answer):
+    """The new closing authorization, and what revokes the old state.
+
+    The daemon commits the authorization before it sends the secret; it never stores the secret,
+    it asks again.
+    """
+
+    authorization: Authorization
+    nonce: Bytes32
+    secret: Bytes32
+    lock_blinding: Bytes32
+
+    def __repr__(self) -> str:
+        return f"PayAuthorized({self.authorization!r})"
+
+
+class CloseAuthorizeParams(Request):
+    """The intention to close on state `index`; written by the signer before it answers."""
+
+    channel: Bytes32
+    index: Index
+    kind: Literal["mutual", "unilateral"]
+    guard: Bytes20
+
+
+class TransactionParams(Request):
+    """An EIP-1559 transaction of the wallet's account, to a known escrow or its token."""
+
+    chain_id: int
+    nonce: int
+    tip: int
+    max_fee: int
+    gas: int
+    to: Bytes20
+    value: int
+    data: bytes
+
+
+class SignedTransaction(Answer):
+    """The raw signed transaction."""
+
+    raw: bytes
+
+
+class TokenPermitParams(Request):
+    """An EIP-2612 permit for an escrow to pull a deposit."""
+
+    chain_id: int
+    escrow: Bytes20
+    token: Bytes20
+    token_name: str
+    token_version: str
+    value: int
+    nonce: int
+    deadline: int
+
+
+class Signature(Answer):
+    """A 65-byte signature r | s | v."""
+
+    signature: Bytes65
+
+
+class DisputeParams(Request):
+    """Asks for a secret that was released before, to dispute a stale close by the guard."""
+
+    channel: Bytes32
+    index: Index
+    attempt: Attempt
+
+
+class RevocationSecret(Answer):
+    """The revocation secret of a state that is revoked."""
+
+    secret: Bytes32
+
+    def __repr__(self) -> str:
+        return "RevocationSecret(...)"
+
+
+class RecoverParams(Request):
+    """Asks for the credential of `establish.recover`."""
+
+    channel: Bytes32
+
+
+class RecordsParams(Request):
+    """A page of the signer's records, in order of channel id, after the given one."""
+
+    after: bytes = b""
+    limit: int = 500
+
+
+class Proved(Answer):
+    """The attempt whose proof last left the signer."""
+
+    index: Index
+    attempt: Attempt
+    operation: Bytes16
+    amount: SignedAmount
+
+
+class Record(Answer):
+    """What the signer has written about one channel."""
+
+    channel: Bytes32
+    chain_id: int
+    escrow: Bytes20
+    salt: Bytes32
+    customer_deposit: Balance
+    merchant_deposit: Balance
+    proved: Proved
+    authorization: Authorization | None
+    released: Index | None
+    """Highest state whose revocation secret was given to the daemon."""
+    completed: Index | None
+    """Highest state whose pay token was checked."""
+    closing: Index | None
+    """State a close was signed on."""
+
+
+class Records(Answer):
+    """A page of records; the last page is shorter than the limit."""
+
+    records: list[Record]
+
+
+class AdoptParams(Request):
+    """A newer closing authorization from the daemon's database; the signer verifies it."""
+
+    channel: Bytes32
+    chain_id: int
+    escrow: Bytes20
+    salt: Bytes32
+    customer_deposit: Balance
+    merchant_deposit: Balance
+    authorization: Authorization
+    released: Index | None
+    completed: Index | None
+    closing: Index | None
+
+
+LINK_HELLO = Method(
+    "link.hello",
+    LinkHelloParams,
+    LinkChallenge,
+    summary="Introduce a signer.",
+    errors=("version_unsupported", "wrong_wallet"),
+)
+LINK_ATTACH = Method(
+    "link.attach",
+    LinkAttachParams,
+    Attached,
+    summary="Attach with the signed challenge; a newer link takes over from an older one.",
+    errors=("not_introduced", "bad_signature", "wrong_wallet"),
+)
+
+PING = Method("signer.ping", Nothing, Done, summary="Show that the signer is alive.")
+RECORDS = Method(
+    "signer.records", RecordsParams, Records, summary="Read the signer's records for comparison."
+)
+ADOPT = Method(
+    "signer.adopt",
+    AdoptParams,
+    Done,
+    summary="Fast-forward an older signer.",
+    errors=("escrow_unknown", "bad_signature", "out_of_order", "invalid"),
+)
+ESCROW = Method(
+    "signer.escrow",
+    EscrowParams,
+    Done,
+    summary="Register an escrow and check the merchant's key.",
+    errors=("bad_key", "already_different", "policy_refused"),
+)
+ESTABLISH_PROVE = Method(
+    "establish.prove",
+    EstablishProveParams,
+    EstablishProof,
+    summary="Prove the first state of a new channel.",
+    errors=("escrow_unknown", "already_different", "out_of_order", "invalid", "policy_refused"),
+)
+ESTABLISH_AUTHORIZE = Method(
+    "establish.authorize",
+    AuthorizeParams,
+    Authorization,
+    summary="Check and keep the first closing authorization.",
+    errors=("channel_unknown", "bad_signature", "out_of_order"),
+)
+ESTABLISH_COMPLETE = Method(
+    "establish.complete",
+    CompleteParams,
+    Done,
+    summary="Check the first pay token.",
+    errors=("channel_unknown", "bad_signature", "out_of_order"),
+)
+PAY_PROVE = Method(
+    "pay.prove",
+    PayProveParams,
+    PayProof,
+    summary="Prove a payment.",
+    errors=(
+        "channel_unknown",
+        "already_different",
+        "out_of_order",
+        "closing",
+        "invalid",
+        "policy_refused",
+    ),
+)
+PAY_AUTHORIZE = Method(
+    "pay.authorize",
+    AuthorizeParams,
+    PayAuthorized,
+    summary="Check and keep the new closing authorization; release the old state's secret.",
+    errors=("channel_unknown", "bad_signature", "out_of_order", "closing"),
+)
+PAY_COMPLETE = Method(
+    "pay.complete",
+    CompleteParams,
+    Done,
+    summary="Check the new pay token.",
+    errors=("channel_unknown", "bad_signature", "out_of_order"),
+)
+CLOSE_AUTHORIZE = Method(
+    "close.authorize",
+    CloseAuthorizeParams,
+    Authorization,
+    summary="Write down a close and give its closing authorization.",
+    errors=("channel_unknown", "newer_state", "out_of_order"),
+)
+TRANSACTION_SIGN = Method(
+    "transaction.sign",
+    TransactionParams,
+    SignedTransaction,
+    summary="Sign a transaction that the signer understands.",
+    errors=("not_understood", "escrow_unknown", "released", "out_of_order", "policy_refused"),
+)
+TOKEN_PERMIT = Method(
+    "token.permit",
+    TokenPermitParams,
+    Signature,
+    summary="Sign an EIP-2612 permit for a registered escrow.",
+    errors=("escrow_unknown", "policy_refused"),
+)
+DISPUTE_SECRET = Method(
+    "dispute.secret",
+    DisputeParams,
+    RevocationSecret,
+    summary="Give a released revocation secret again, to dispute a stale close by the guard.",
+    errors=("channel_unknown", "out_of_order"),
+)
+RECOVER_SIGN = Method(
+    "recover.sign",
+    RecoverParams,
+    Signature,
+    summary="Sign the credential for reading a channel back from the merchant.",
+    errors=("channel_unknown",),
+)
+
+LINK_METHODS = (LINK_HELLO, LINK_ATTACH)
+METHODS = (
+    PING,
+    RECORDS,
+    ADOPT,
+    ESCROW,
+    ESTABLISH_PROVE,
+    ESTABLISH_AUTHORIZE,
+    ESTABLISH_COMPLETE,
+    PAY_PROVE,
+    PAY_AUTHORIZE,
+    PAY_COMPLETE,
+    CLOSE_AUTHORIZE,
+    TRANSACTION_SIGN,
+    TOKEN_PERMIT,
+    DISPUTE_SECRET,
+    RECOVER_SIGN,
+)
