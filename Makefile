@@ -1,0 +1,48 @@
+# One entry to everything a developer does; what it installs stays in .venv and .cache.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+export PYTHON
+
+packages := customerd customerctl customersigner merchantd zkchannels
+python := .venv/bin/python
+# pytest's own options, for instance: make test PYTEST="-k store -x"
+PYTEST ?=
+
+.PHONY: help check test demo devnet bench clean environment demo-environment static
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: demo-environment ## a whole network on this machine tells its story, then is gone (about a minute)
+	@$(python) -m zkchannels.devnet demo
+
+devnet: demo-environment ## the same network, left running to play with; Ctrl-C ends it
+	@$(python) -m zkchannels.devnet up
+
+check: static ## the fast part: ruff, mypy --strict, import-linter, unit tests
+	@$(python) -m pytest tests/unit $(PYTEST)
+
+test: static ## everything: the fast part and all tests, in random order, warnings are errors
+	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m pytest tests $(PYTEST)
+
+bench: environment ## the benchmarks, each beside its comparison
+	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m bench
+
+clean: ## remove everything made here: .venv, .cache and the tools' caches
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find $(packages) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+environment:
+	@tools/environment development
+
+demo-environment:
+	@tools/environment demo
+
+static: environment
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check --quiet . || { echo "run: $(python) -m ruff format ." >&2; exit 1; }
+	@$(python) -m mypy
+	@.venv/bin/lint-imports --no-logo

@@ -1,0 +1,5 @@
+"""The fixtures every test may use live in plugins, one file per part."""
+
+from __future__ import annotations
+
+pytest_plugins: list[str] = []
