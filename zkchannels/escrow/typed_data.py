@@ -8,7 +8,8 @@ from zkchannels.escrow.ethereum import keccak256
 _DOMAIN_TYPE = keccak256(
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 )
-_GUARD_PERMIT_TYPE = keccak256(
+_GUARD_RECOVERY_TYPE = keccak256(b"Recovery(uint256 channel)")
+_PERMIT_TYPE = keccak256(
     b"GuardPermit(uint256 channel,uint256 lock,uint256 customer_balance,uint256 merchant_balance,"
     b"address guard)"
 )
@@ -51,6 +52,12 @@ def mutual_close_digest(
     types = ("bytes32", *["uint256"] * 3)
     values = (_MUTUAL_CLOSE_TYPE, channel, customer_balance, merchant_balance)
     return _digest(_escrow_domain(chain_id, escrow), abi.encode(types, values))
+
+
+def recovery_digest(chain_id: int, escrow: bytes, channel: int) -> bytes:
+    """What the customer signs to read back from the merchant what was recorded at establish."""
+    values = (_RECOVERY_TYPE, channel)
+    return _digest(_escrow_domain(chain_id, escrow), abi.encode(("bytes32", "uint256"), values))
 
 
 def erc2612_permit_digest(  # noqa: PLR0917
