@@ -8,14 +8,14 @@ from zkchannels.escrow.ethereum import keccak256
 _DOMAIN_TYPE = keccak256(
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 )
-_GUARD_RECOVERY_TYPE = keccak256(b"Recovery(uint256 channel)")
-_PERMIT_TYPE = keccak256(
+_GUARD_PERMIT_TYPE = keccak256(
     b"GuardPermit(uint256 channel,uint256 lock,uint256 customer_balance,uint256 merchant_balance,"
     b"address guard)"
 )
 _MUTUAL_CLOSE_TYPE = keccak256(
     b"MutualClose(uint256 channel,uint256 customer_balance,uint256 merchant_balance)"
 )
+_RECOVERY_TYPE = keccak256(b"Recovery(uint256 channel)")
 _PERMIT_TYPE = keccak256(
     b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
 )
