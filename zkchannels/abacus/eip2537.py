@@ -1,0 +1,128 @@
+"""Points in the form of the EVM's BLS12-381 precompiles (EIP-2537): affine, 64 bytes a coordinate.
+
+Neither backend is needed here: a compressed point has one affine form, found with a square root.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zkchannels.abacus.errors import InvalidEncoding
+
+P: Final = int(
+    "1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f624"
+    "1eabfffeb153ffffb9feffffffffaaab",
+    16,
+)
+"""Prime of the field that coordinates are in."""
+
+_COORDINATE = 64
+_SIGN = 0x20
+_COMPRESSED = 0x80
+
+Fp2 = tuple[int, int]
+
+
+def expand_g1(compressed: bytes) -> bytes:
+    """Return the 128 bytes x | y of a G1 point given in valid compressed form."""
+    x = _x_coordinates(compressed)[0]
+    y = _square_root((x**3 + 4) % P)
+    if _is_larger(y) != bool(compressed[0] & _SIGN):
+        y = P - y
+    return _join(x, y)
+
+
+def expand_g2(compressed: bytes) -> bytes:
+    """Return the 256 bytes x.c0 | x.c1 | y.c0 | y.c1 of a G2 point in valid compressed form."""
+    c1, c0 = _x_coordinates(compressed)
+    y = _square_root_fp2(_curve_g2((c0, c1)))
+    if _is_larger_fp2(y) != bool(compressed[0] & _SIGN):
+        y = (-y[0] % P, -y[1] % P)
+    return _join(c0, c1, *y)
+
+
+def compress_g1(data: bytes) -> bytes:
+    """Return the 48 compressed bytes of a G1 point in EIP-2537 form.
+
+    Raises InvalidEncoding for a wrong length, set padding, a coordinate of P or more, a point off
+    the curve, or infinity. Membership in the subgroup is left to the decoder of the result.
+    """
+    x, y = _split(data, 2)
+    if (y * y - x**3 - 4) % P:
+        raise InvalidEncoding("a point is not on the curve")
+    return _compress(_is_larger(y), x)
+
+
+def compress_g2(data: bytes) -> bytes:
+    """Return the 96 compressed bytes of a G2 point in EIP-2537 form; raises like compress_g1."""
+    x0, x1, y0, y1 = _split(data, 4)
+    if _square_fp2((y0, y1)) != _curve_g2((x0, x1)):
+        raise InvalidEncoding("a point is not on the curve")
+    return _compress(_is_larger_fp2((y0, y1)), x1, x0)
+
+
+def _split(data: bytes, count: int) -> list[int]:
+    if len(data) != count * _COORDINATE:
+        raise InvalidEncoding(f"a point has {count * _COORDINATE} bytes, not {len(data)}")
+    coordinates = [
+        int.from_bytes(data[start : start + _COORDINATE], "big")
+        for start in range(0, len(data), _COORDINATE)
+    ]
+    if any(coordinate >= P for coordinate in coordinates):
+        raise InvalidEncoding("a coordinate is not below the prime")
+    if not any(coordinates):
+        raise InvalidEncoding("the identity is refused")
+    return coordinates
+
+
+def _join(*coordinates: int) -> bytes:
+    return b"".join(coordinate.to_bytes(_COORDINATE, "big") for coordinate in coordinates)
+
+
+def _compress(larger: bool, *halves: int) -> bytes:
+    data = bytearray(b"".join(half.to_bytes(48, "big") for half in halves))
+    data[0] |= _COMPRESSED | (_SIGN if larger else 0)
+    return bytes(data)
+
+
+def _x_coordinates(compressed: bytes) -> list[int]:
+    plain = bytes([compressed[0] & 0x1F]) + compressed[1:]
+    return [int.from_bytes(plain[start : start + 48], "big") for start in range(0, len(plain), 48)]
+
+
+def _is_larger(y: int) -> bool:
+    return 2 * y > P
+
+
+def _is_larger_fp2(y: Fp2) -> bool:
+    return _is_larger(y[1]) if y[1] else _is_larger(y[0])
+
+
+def _square_fp2(a: Fp2) -> Fp2:
+    return (a[0] + a[1]) * (a[0] - a[1]) % P, 2 * a[0] * a[1] % P
+
+
+def _curve_g2(x: Fp2) -> Fp2:
+    """Return x**3 + 4 (1 + u), the right side of the equation of the curve of G2."""
+    c0, c1 = _square_fp2(x)
+    return (c0 * x[0] - c1 * x[1] + 4) % P, (c0 * x[1] + c1 * x[0] + 4) % P
+
+
+def _square_root(a: int) -> int:
+    root = pow(a, (P + 1) // 4, P)
+    if root * root % P != a:
+        raise InvalidEncoding("a point is not on the curve")
+    return root
+
+
+def _square_root_fp2(a: Fp2) -> Fp2:
+    """Return a root of a0 + a1 u, from the root of its norm ("complex method")."""
+    norm = _square_root((a[0] * a[0] + a[1] * a[1]) % P)
+    half = pow(2, -1, P)
+    c0_squared = (a[0] + norm) * half % P
+    if pow(c0_squared, (P - 1) // 2, P) == P - 1:
+        c0_squared = (a[0] - norm) * half % P
+    c0 = _square_root(c0_squared)
+    if c0 == 0:
+        return 0, _square_root(-a[0] % P)
+    return c0, a[1] * half * pow(c0, -1, P) % P
