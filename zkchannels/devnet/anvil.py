@@ -1,0 +1,88 @@
+"""anvil as a development chain: the real EVM of revm, with reorganisations, finality and a pool."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from zkchannels.devnet.child import Child
+from zkchannels.devnet.control import DevChain
+from zkchannels.escrow.ethereum import checksum
+
+ENVIRONMENT_VARIABLE = "ANVIL"
+
+
+class AnvilMissing(RuntimeError):
+    """The environment variable ANVIL does not name anvil's executable."""
+
+
+def executable() -> str:
+    """Path of anvil itself, from ANVIL.
+
+    Not of a wrapper script: those of package managers leave anvil running when they are killed.
+    """
+    path = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if not Path(path).is_file():
+        raise AnvilMissing(f"{ENVIRONMENT_VARIABLE} names no executable: {path!r}")
+    return path
+
+
+class Anvil(DevChain):
+    """A running anvil with the rules of Prague.
+
+    `finality` is how many blocks `finalized` lags behind the head (a multiple of 2; `safe` lags
+    half as many). `state` is a file that keeps the chain across `restart`. With `block_time`
+    (seconds) blocks come at this interval only, else one for each transaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        finality: int = 2,
+        block_time: float | None = None,
+        state: Path | None = None,
+        port: int = 0,
+    ) -> None:
+        self._options = ["--hardfork", "prague", "--slots-in-an-epoch", str(finality // 2)]
+        self._options += ["--chain-id", str(self.chain_id), "--host", "127.0.0.1"]
+        if block_time is not None:
+            self._options += ["--block-time", str(block_time)]
+        if state is not None:
+            self._options += ["--state", str(state)]
+        child, url = self._start(port)
+        super().__init__(child, url)
+
+    def restart(self) -> None:
+        """Start again at the same address after `stop` or `kill`."""
+        self._child, _ = self._start(int(self.url.rpartition(":")[2]))
+
+    def _start(self, port: int) -> tuple[Child, str]:
+        command = [executable(), "--port", str(port), *self._options]
+        child = Child(command, ready="Listening on ")
+        return child, "http://" + child.ready_line.split()[-1]
+
+    # What only anvil can do
+
+    def reorg(self, depth: int) -> None:
+        """Replace the newest blocks by as many empty ones; their transactions are dropped."""
+        self.call("anvil_reorg", depth, [])
+
+    def rollback(self, depth: int) -> None:
+        """Remove the newest blocks; nothing is pushed to subscribers."""
+        self.call("anvil_rollback", depth)
+
+    def set_balance(self, address: bytes, amount: int) -> None:
+        """Native coin of an account, wei."""
+        self.call("anvil_setBalance", checksum(address), hex(amount))
+
+    def set_automine(self, enabled: bool) -> None:
+        """Whether each transaction gets a block at once; off, `mine` decides."""
+        self.call("evm_setAutomine", enabled)
+
+    def set_next_base_fee(self, fee: int) -> None:
+        """Base fee of the next block, wei per gas."""
+        self.call("anvil_setNextBlockBaseFeePerGas", hex(fee))
+
+    def drop_transaction(self, transaction_hash: bytes) -> None:
+        """Remove a transaction from the pool."""
+        self.call("anvil_dropTransaction", "0x" + transaction_hash.hex())
