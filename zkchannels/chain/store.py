@@ -1,0 +1,352 @@
+"""What the follower knows, in PostgreSQL: newest blocks, events of the escrows, finality."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from zkchannels.chain.errors import AnotherChain, IncompleteHistory, MalformedAnswer
+from zkchannels.chain.model import Block, Log
+from zkchannels.escrow.ethereum import EthereumError
+from zkchannels.escrow.events import CHANNEL_TOPICS, ChannelEvent, EscrowEvent, decode_event
+from zkchannels.escrow.record import ChannelRecord, ImpossibleEvent, fold
+from zkchannels.store.migrate import Component
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+    from zkchannels.store.database import Database
+
+COMPONENT = Component("chain", "zkchannels.chain")
+
+
+class Records(NamedTuple):
+    """A channel as of the newest block read, and as of the newest final one."""
+
+    head: ChannelRecord
+    final: ChannelRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SeenEvent:
+    """An event of a channel with its place on the chain."""
+
+    event: ChannelEvent
+    escrow: bytes
+    block_number: int
+    transaction_hash: bytes
+    final: bool
+
+
+class FollowedAddress(msgspec.Struct, frozen=True):
+    """Events from `since` on are stored, up to before `behind`; all of them when that is None."""
+
+    address: bytes
+    since: int
+    behind: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """All that the follower starts from: blocks (oldest first), addresses, newest final block."""
+
+    blocks: tuple[Block, ...]
+    addresses: tuple[FollowedAddress, ...]
+    final: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """One step of the follower, written in one transaction.
+
+    Blocks and events above `unwind_to` are dropped first (None: nothing is). `keep_from`: blocks
+    below it are forgotten. `addresses` replace the rows of the same address.
+    """
+
+    final: int
+    unwind_to: int | None = None
+    blocks: Sequence[Block] = ()
+    logs: Sequence[Log] = ()
+    addresses: Sequence[FollowedAddress] = ()
+    keep_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A log as it is stored."""
+
+    log: Log
+    channel: bytes | None
+    kind: str
+
+
+class _StateRow(msgspec.Struct):
+    chain_id: int
+    final: int
+
+
+class _BlockRow(msgspec.Struct):
+    number: int
+    hash: bytes
+    parent_hash: bytes
+    timestamp: int
+    base_fee: int
+
+
+class _EventRow(msgspec.Struct):
+    channel: bytes
+    escrow: bytes
+    block_number: int
+    transaction_hash: bytes
+    topics: list[bytes]
+    data: bytes
+    final: bool
+
+
+@dataclass(slots=True)
+class _StoredLog:
+    topics: Sequence[bytes] = field(default_factory=list)
+    data: bytes = b""
+
+
+class ChainStore:
+    """Tables of the component "chain"; raises DatabaseUnavailable while the database is away.
+
+    `revision` counts the calls of `watch`, for the follower to take note of them.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.revision = 0
+
+    # -- for everyone -----------------------------------------------------------------------------
+
+    async def record(self, channel: bytes) -> Records:
+        """Return what the chain says about a channel (32 bytes): at the head, and what is final.
+
+        Raises IncompleteHistory when the stored events cannot be all there were.
+        """
+        return (await self.records([channel]))[channel]
+
+    async def records(self, channels: Collection[bytes]) -> dict[bytes, Records]:
+        """Return the records of several channels; one without any event is ABSENT."""
+        found: dict[bytes, list[SeenEvent]] = {channel: [] for channel in channels}
+        for channel, seen in await self._events(channels):
+            found[channel].append(seen)
+        return {channel: _fold(events) for channel, events in found.items()}
+
+    async def history(self, channel: bytes) -> list[SeenEvent]:
+        """Return all events of a channel in the order of the chain, final or not."""
+        return [seen for _, seen in await self._events([channel])]
+
+    async def watch(self, address: bytes, *, since: int) -> None:
+        """Follow an escrow and fetch its events from a block on, also when it is followed already.
+
+        Without this call, the follower takes up a new address at the newest final block.
+        """
+
+        async def write(connection: AsyncConnection[Any]) -> None:
+            await connection.execute(
+                "insert into chain_address (address, since, behind)"
+                " values (%(address)s, %(since)s, %(since)s)"
+                " on conflict (address) do update set since = excluded.since,"
+                " behind = excluded.since where chain_address.since > excluded.since",
+                {"address": address, "since": since},
+            )
+
+        await self._database.run(write)
+        self.revision += 1
+
+    # -- for the follower -------------------------------------------------------------------------
+
+    async def load(self, chain_id: int) -> Cursor:
+        """Return where to go on; raises AnotherChain if this database was used on another one."""
+
+        async def write(connection: AsyncConnection[Any]) -> None:
+            await connection.execute(
+                "insert into chain_state (chain_id) values (%s) on conflict do nothing", [chain_id]
+            )
+
+        await self._database.run(write)
+        state = await self._database.fetch_one(
+            "select chain_id, final from chain_state", (), row=_StateRow
+        )
+        assert state is not None
+        if state.chain_id != chain_id:
+            raise AnotherChain(
+                f"the database belongs to chain {state.chain_id}, the node is on {chain_id}"
+            )
+        blocks = await self._database.fetch(
+            "select number, hash, parent_hash, timestamp, base_fee"
+            " from chain_block order by number",
+            (),
+            row=_BlockRow,
+        )
+        addresses = await self._database.fetch(
+            "select address, since, behind from chain_address order by address",
+            (),
+            row=FollowedAddress,
+        )
+        return Cursor(
+            blocks=tuple(
+                Block(row.number, row.hash, row.parent_hash, row.timestamp, row.base_fee)
+                for row in blocks
+            ),
+            addresses=tuple(addresses),
+            final=state.final,
+        )
+
+    async def advance(self, step: Advance) -> frozenset[bytes]:
+        """Write one step; return the channels with an event added, dropped, or final by it.
+
+        Raises MalformedAnswer, having written nothing, for a log that no escrow can have emitted.
+        """
+        rows = [_row(log) for log in step.logs]
+
+        async def write(connection: AsyncConnection[Any]) -> frozenset[bytes]:
+            changed: set[bytes] = set()
+            if step.unwind_to is not None:
+                changed |= await _unwind(connection, step.unwind_to)
+            await _insert_blocks(connection, step.blocks)
+            changed |= await _insert_events(connection, rows)
+            await _set_addresses(connection, step.addresses)
+            changed |= await _set_final(connection, step.final)
+            if step.keep_from is not None:
+                await connection.execute(
+                    "delete from chain_block where number < %s", [step.keep_from]
+                )
+            return frozenset(changed)
+
+        return await self._database.run(write)
+
+    async def _events(self, channels: Collection[bytes]) -> list[tuple[bytes, SeenEvent]]:
+        rows = await self._database.fetch(
+            "select channel, escrow, block_number, transaction_hash, topics, data,"
+            " block_number <= (select final from chain_state) as final"
+            " from chain_event where channel = any(%s) order by block_number, log_index",
+            [list(channels)],
+            row=_EventRow,
+        )
+        return [
+            (
+                row.channel,
+                SeenEvent(
+                    _channel_event(row),
+                    row.escrow,
+                    row.block_number,
+                    row.transaction_hash,
+                    row.final,
+                ),
+            )
+            for row in rows
+        ]
+
+
+def _fold(events: Iterable[SeenEvent]) -> Records:
+    """Fold once: the final events come first."""
+    events = list(events)
+    try:
+        final = fold(seen.event for seen in events if seen.final)
+        head = fold((seen.event for seen in events if not seen.final), final)
+    except ImpossibleEvent as error:
+        raise IncompleteHistory(str(error)) from None
+    return Records(head, final)
+
+
+def _row(log: Log) -> _Row:
+    try:
+        event: EscrowEvent = decode_event(log)
+    except EthereumError as error:
+        raise MalformedAnswer(f"a log that no escrow emits: {error}") from None
+    channel = log.topics[1] if log.topics[0] in CHANNEL_TOPICS else None
+    return _Row(log, channel, type(event).__name__)
+
+
+def _channel_event(row: _EventRow) -> ChannelEvent:
+    event: Any = decode_event(_StoredLog(row.topics, row.data))
+    checked: ChannelEvent = event
+    return checked
+
+
+async def _unwind(connection: AsyncConnection[Any], to: int) -> set[bytes]:
+    await connection.execute("delete from chain_block where number > %s", [to])
+    await connection.execute(
+        "update chain_address set behind = greatest(since, %(next)s) where behind > %(next)s",
+        {"next": to + 1},
+    )
+    cursor = await connection.execute(
+        "delete from chain_event where block_number > %s returning channel", [to]
+    )
+    return await _channels(cursor)
+
+
+async def _insert_blocks(connection: AsyncConnection[Any], blocks: Sequence[Block]) -> None:
+    if not blocks:
+        return
+    await connection.execute(
+        "insert into chain_block (number, hash, parent_hash, timestamp, base_fee)"
+        " select * from unnest(%s::bigint[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[])",
+        [
+            [block.number for block in blocks],
+            [block.hash for block in blocks],
+            [block.parent_hash for block in blocks],
+            [block.timestamp for block in blocks],
+            [block.base_fee for block in blocks],
+        ],
+    )
+
+
+async def _insert_events(connection: AsyncConnection[Any], rows: Sequence[_Row]) -> set[bytes]:
+    """Insert what is not there yet: fetching a range again is harmless."""
+    if not rows:
+        return set()
+    async with connection.cursor() as cursor:
+        await cursor.executemany(
+            "insert into chain_event (block_hash, log_index, block_number, transaction_hash,"
+            " escrow, channel, kind, topics, data)"
+            " values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+            [
+                (
+                    row.log.block_hash,
+                    row.log.log_index,
+                    row.log.block_number,
+                    row.log.transaction_hash,
+                    row.log.address,
+                    row.channel,
+                    row.kind,
+                    list(row.log.topics),
+                    row.log.data,
+                )
+                for row in rows
+            ],
+        )
+    return {row.channel for row in rows if row.channel is not None}
+
+
+async def _set_addresses(
+    connection: AsyncConnection[Any], addresses: Sequence[FollowedAddress]
+) -> None:
+    for address in addresses:
+        await connection.execute(
+            "insert into chain_address (address, since, behind) values (%s, %s, %s)"
+            " on conflict (address) do update set since = excluded.since, behind = excluded.behind",
+            [address.address, address.since, address.behind],
+        )
+
+
+async def _set_final(connection: AsyncConnection[Any], final: int) -> set[bytes]:
+    cursor = await connection.execute(
+        "with old as (select final from chain_state for update),"
+        " new as (update chain_state set final = %(final)s)"
+        " select distinct channel from chain_event, old"
+        " where block_number > old.final and block_number <= %(final)s",
+        {"final": final},
+    )
+    return await _channels(cursor)
+
+
+async def _channels(cursor: Any) -> set[bytes]:
+    return {bytes(channel) for (channel,) in await cursor.fetchall() if channel is not None}
