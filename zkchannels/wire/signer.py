@@ -8,9 +8,9 @@ signer has durably written what the answer gives away (docs/protocol.md, who wri
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from zkchannels.jsonrpc.method import Method
 from zkchannels.wire.errors import ErrorKinds
@@ -29,6 +29,9 @@ from zkchannels.wire.fields import (
     Index,
     SignedAmount,
 )
+
+ChainId: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Natural: TypeAlias = Annotated[int, Meta(ge=0)]
 
 LINK_VERSION = 1
 CHALLENGE_TAG = b"customerd/signer-link/1"
@@ -56,7 +59,8 @@ ERRORS = ErrorKinds(
         "released": "the revocation secret of this state was released",
         "not_understood": "a transaction the signer does not understand",
         "invalid": "values out of range or contradicting each other",
-        "policy_refused": "the signer's own policy refuses",
+        "policy_refused": "the signer's own policy refuses; its name is in `policy`",
+        "unavailable": "the signer's store cannot be read or written now; nothing was given away",
     }
 )
 
@@ -115,11 +119,11 @@ class Attached(Answer):
 class EscrowParams(Request):
     """An escrow as the daemon read it from the chain, with both halves of the merchant's key."""
 
-    chain_id: int
+    chain_id: ChainId
     escrow: Bytes20
     merchant: Bytes20
     token: Bytes20
-    unit: int
+    unit: Annotated[int, Meta(ge=1)]
     g1_half: Bytes240
     escrow_key: Bytes1792
 
@@ -128,7 +132,7 @@ class EstablishProveParams(Request):
     """First state of a new channel; balances are the deposits."""
 
     channel: Bytes32
-    chain_id: int
+    chain_id: ChainId
     escrow: Bytes20
     salt: Bytes32
     customer_deposit: Balance
@@ -228,13 +232,13 @@ class CloseAuthorizeParams(Request):
 class TransactionParams(Request):
     """An EIP-1559 transaction of the wallet's account, to a known escrow or its token."""
 
-    chain_id: int
-    nonce: int
-    tip: int
-    max_fee: int
-    gas: int
+    chain_id: ChainId
+    nonce: Natural
+    tip: Natural
+    max_fee: Natural
+    gas: Natural
     to: Bytes20
-    value: int
+    value: Natural
     data: bytes
 
 
@@ -247,14 +251,14 @@ class SignedTransaction(Answer):
 class TokenPermitParams(Request):
     """An EIP-2612 permit for an escrow to pull a deposit."""
 
-    chain_id: int
+    chain_id: ChainId
     escrow: Bytes20
     token: Bytes20
     token_name: str
     token_version: str
-    value: int
-    nonce: int
-    deadline: int
+    value: Natural
+    nonce: Natural
+    deadline: Natural
 
 
 class Signature(Answer):
@@ -290,11 +294,11 @@ class RecordsParams(Request):
     """A page of the signer's records, in order of channel id, after the given one."""
 
     after: bytes = b""
-    limit: int = 500
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 500
 
 
 class Proved(Answer):
-    """The attempt whose proof last left the signer."""
+    """An attempt to reach a state, as it was bound before its proof left the signer."""
 
     index: Index
     attempt: Attempt
@@ -306,12 +310,17 @@ class Record(Answer):
     """What the signer has written about one channel."""
 
     channel: Bytes32
-    chain_id: int
+    chain_id: ChainId
     escrow: Bytes20
     salt: Bytes32
     customer_deposit: Balance
     merchant_deposit: Balance
     proved: Proved
+    """The attempt whose proof last left."""
+    reached: Proved | None
+    """The attempt that led to the state of `authorization`."""
+    previous: Proved | None
+    """The attempt that led to the state before it."""
     authorization: Authorization | None
     released: Index | None
     """Highest state whose revocation secret was given to the daemon."""
@@ -328,15 +337,22 @@ class Records(Answer):
 
 
 class AdoptParams(Request):
-    """A newer closing authorization from the daemon's database; the signer verifies it."""
+    """A newer closing authorization from the daemon's database; the signer verifies it.
+
+    `reached` and `previous` as in Record (`previous` is absent for state 0); `proved` is the last
+    attempt on the state after it, if there was one.
+    """
 
     channel: Bytes32
-    chain_id: int
+    chain_id: ChainId
     escrow: Bytes20
     salt: Bytes32
     customer_deposit: Balance
     merchant_deposit: Balance
     authorization: Authorization
+    reached: Proved
+    previous: Proved | None
+    proved: Proved | None
     released: Index | None
     completed: Index | None
     closing: Index | None
@@ -359,42 +375,53 @@ LINK_ATTACH = Method(
 
 PING = Method("signer.ping", Nothing, Done, summary="Show that the signer is alive.")
 RECORDS = Method(
-    "signer.records", RecordsParams, Records, summary="Read the signer's records for comparison."
+    "signer.records",
+    RecordsParams,
+    Records,
+    summary="Read the signer's records for comparison.",
+    errors=("unavailable",),
 )
 ADOPT = Method(
     "signer.adopt",
     AdoptParams,
     Done,
     summary="Fast-forward an older signer.",
-    errors=("escrow_unknown", "bad_signature", "out_of_order", "invalid"),
+    errors=("escrow_unknown", "bad_signature", "out_of_order", "invalid", "unavailable"),
 )
 ESCROW = Method(
     "signer.escrow",
     EscrowParams,
     Done,
     summary="Register an escrow and check the merchant's key.",
-    errors=("bad_key", "already_different", "policy_refused"),
+    errors=("bad_key", "already_different", "policy_refused", "unavailable"),
 )
 ESTABLISH_PROVE = Method(
     "establish.prove",
     EstablishProveParams,
     EstablishProof,
     summary="Prove the first state of a new channel.",
-    errors=("escrow_unknown", "already_different", "out_of_order", "invalid", "policy_refused"),
+    errors=(
+        "escrow_unknown",
+        "already_different",
+        "out_of_order",
+        "invalid",
+        "policy_refused",
+        "unavailable",
+    ),
 )
 ESTABLISH_AUTHORIZE = Method(
     "establish.authorize",
     AuthorizeParams,
     Authorization,
     summary="Check and keep the first closing authorization.",
-    errors=("channel_unknown", "bad_signature", "out_of_order"),
+    errors=("channel_unknown", "bad_signature", "out_of_order", "unavailable"),
 )
 ESTABLISH_COMPLETE = Method(
     "establish.complete",
     CompleteParams,
     Done,
     summary="Check the first pay token.",
-    errors=("channel_unknown", "bad_signature", "out_of_order"),
+    errors=("channel_unknown", "bad_signature", "out_of_order", "unavailable"),
 )
 PAY_PROVE = Method(
     "pay.prove",
@@ -404,10 +431,12 @@ PAY_PROVE = Method(
     errors=(
         "channel_unknown",
         "already_different",
+        "bad_signature",
         "out_of_order",
         "closing",
         "invalid",
         "policy_refused",
+        "unavailable",
     ),
 )
 PAY_AUTHORIZE = Method(
@@ -415,49 +444,59 @@ PAY_AUTHORIZE = Method(
     AuthorizeParams,
     PayAuthorized,
     summary="Check and keep the new closing authorization; release the old state's secret.",
-    errors=("channel_unknown", "bad_signature", "out_of_order", "closing"),
+    errors=("channel_unknown", "bad_signature", "out_of_order", "closing", "unavailable"),
 )
 PAY_COMPLETE = Method(
     "pay.complete",
     CompleteParams,
     Done,
     summary="Check the new pay token.",
-    errors=("channel_unknown", "bad_signature", "out_of_order"),
+    errors=("channel_unknown", "bad_signature", "out_of_order", "unavailable"),
 )
 CLOSE_AUTHORIZE = Method(
     "close.authorize",
     CloseAuthorizeParams,
     Authorization,
     summary="Write down a close and give its closing authorization.",
-    errors=("channel_unknown", "newer_state", "out_of_order"),
+    errors=("channel_unknown", "newer_state", "out_of_order", "unavailable"),
 )
 TRANSACTION_SIGN = Method(
     "transaction.sign",
     TransactionParams,
     SignedTransaction,
     summary="Sign a transaction that the signer understands.",
-    errors=("not_understood", "escrow_unknown", "released", "out_of_order", "policy_refused"),
+    errors=(
+        "not_understood",
+        "escrow_unknown",
+        "channel_unknown",
+        "bad_signature",
+        "released",
+        "out_of_order",
+        "invalid",
+        "policy_refused",
+        "unavailable",
+    ),
 )
 TOKEN_PERMIT = Method(
     "token.permit",
     TokenPermitParams,
     Signature,
     summary="Sign an EIP-2612 permit for a registered escrow.",
-    errors=("escrow_unknown", "policy_refused"),
+    errors=("escrow_unknown", "invalid", "policy_refused", "unavailable"),
 )
 DISPUTE_SECRET = Method(
     "dispute.secret",
     DisputeParams,
     RevocationSecret,
     summary="Give a released revocation secret again, to dispute a stale close by the guard.",
-    errors=("channel_unknown", "out_of_order"),
+    errors=("channel_unknown", "out_of_order", "unavailable"),
 )
 RECOVER_SIGN = Method(
     "recover.sign",
     RecoverParams,
     Signature,
     summary="Sign the credential for reading a channel back from the merchant.",
-    errors=("channel_unknown",),
+    errors=("channel_unknown", "unavailable"),
 )
 
 LINK_METHODS = (LINK_HELLO, LINK_ATTACH)
