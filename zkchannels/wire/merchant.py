@@ -1,4 +1,4 @@
-"""Messages between customer and merchant (docs/protocol.md): line-delimited JSON-RPC 2.0 over TLS 1.3.
+"""Messages between customer and merchant (docs/protocol.md): JSON-RPC 2.0 lines over TLS 1.3.
 
 The customer calls, the merchant answers. Every request may be repeated, on any connection, days
 later: the merchant answers a repeat from its records. Amounts are in units of the escrow.
@@ -50,7 +50,8 @@ ERRORS = ErrorKinds(
         "channel_unknown": "no such channel is recorded",
         "channel_unusable": "the escrow does not hold the channel as agreed, or it is closing",
         "bad_signature": "the signature does not verify",
-        "later": "temporarily impossible (the merchant's view of the chain lags); try again",
+        "later": "temporarily impossible (database or approver away, view of the chain too old); "
+        "try again",
     }
 )
 
@@ -242,7 +243,7 @@ ESTABLISH_PROVE = Method(
     EstablishProveParams,
     BlindedAuthorization,
     summary="Prove the first state; receive the first closing authorization.",
-    errors=("session_unknown", "bad_proof", "channel_exists"),
+    errors=("session_unknown", "bad_proof", "channel_exists", "later"),
 )
 ESTABLISH_ACTIVATE = Method(
     "establish.activate",
@@ -284,14 +285,14 @@ ESTABLISH_RECOVER = Method(
     EstablishRecoverParams,
     EstablishRecord,
     summary="Read back what was recorded at establish.",
-    errors=("channel_unknown", "bad_signature"),
+    errors=("channel_unknown", "bad_signature", "later"),
 )
 PAY_RECOVER = Method(
     "pay.recover",
     PayRecoverParams,
     PaymentRecord,
     summary="Read back one recorded payment by its nonce.",
-    errors=("nonce_unknown",),
+    errors=("nonce_unknown", "later"),
 )
 
 METHODS = (
