@@ -86,11 +86,15 @@ def closing_authorization(
     h, s = decode_signature(points, signature)
     if not _holds(points, h, s, close_state.messages, blinding):
         raise InvalidSignature("the signature does not hold for this close state")
+    return unblind(points, (h, s), blinding, random_nonzero_scalar())
+
+
+def unblind(points: KeyPoints, signature: tuple[Point, Point], blinding: int, factor: int) -> bytes:
+    """Return factor * (h, S - blinding * h) in EIP-2537 form, for this package and its vectors."""
     backend = points.backend
-    fresh = random_nonzero_scalar()
-    sigma1 = backend.multiply_g1(h, fresh)
-    # t S - (t b mod r) h: the unblinded signature itself never exists.
-    sigma2 = backend.multiply_g1(s, fresh) + -backend.multiply_g1(h, fresh * blinding % R)
+    h, s = signature
+    sigma1 = backend.multiply_g1(h, factor)
+    sigma2 = backend.multiply_g1(s, factor) + -backend.multiply_g1(h, factor * blinding % R)
     return b"".join(eip2537.expand_g1(backend.encode_g1(point)) for point in (sigma1, sigma2))
 
 
