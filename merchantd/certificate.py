@@ -1,0 +1,91 @@
+"""The TLS side: a self-signed certificate for customers to pin, and the server's TLS settings."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from zkchannels.service.secretfile import write_secret
+
+_LIFETIME = datetime.timedelta(days=3650)
+_SKEW = datetime.timedelta(days=1)
+
+
+def ensure_certificate(certificate: Path, private_key: Path, names: Sequence[str]) -> None:
+    """Make key and self-signed certificate unless there are some.
+
+    The key is written first, so that an interrupted call is completed by the next one.
+    """
+    if certificate.exists():
+        return
+    key = _ensure_private_key(private_key)
+    now = datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + _LIFETIME)
+        .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate.parent.mkdir(parents=True, exist_ok=True)
+    temporary = certificate.with_name(certificate.name + ".new")
+    temporary.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    temporary.replace(certificate)
+
+
+def fingerprint(certificate: Path) -> str:
+    """Return the SHA-256 of the certificate, hexadecimal: what a customer pins."""
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii"))
+    return sha256(der).hexdigest()
+
+
+def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
+    """Return the server's TLS settings: version 1.3 and no session tickets.
+
+    A ticket would let the merchant recognise a customer's next connection and so link payments.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+    context.load_cert_chain(certificate, private_key)
+    return context
+
+
+def _ensure_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    if not path.exists():
+        fresh = ec.generate_private_key(ec.SECP256R1())
+        write_secret(
+            path,
+            fresh.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+        )
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{path} holds no elliptic curve key; give its certificate, too")
+    return key
+
+
+def _name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,0 +1,113 @@
+"""merchantd's settings: one typed object, every default in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from zkchannels.service.configuration import ConfigurationError, Seconds, load
+from zkchannels.wire.fields import Balance
+from zkchannels.wire.merchant import DEFAULT_PORT
+
+DEFAULT_PATH = Path("/etc/merchantd/merchantd.toml")
+LONGEST_MARGIN_SHARE = 4
+
+
+class Chain(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the chain is read, and how much of it is trusted."""
+
+    endpoints: Annotated[list[str], Meta(min_length=1)]
+    """HTTP(S) addresses of Ethereum nodes, best first."""
+    confirmations: Annotated[int, Meta(ge=1)] | Literal["finalized"] = "finalized"
+    """When a funding is final: so many blocks, or the chain's own `finalized`."""
+    poll: Seconds = 60.0
+    """How often the chain is read when no node announces new blocks."""
+    maximum_fee: Annotated[int, Meta(gt=0)] = 500_000_000_000
+    """The most that is paid per gas, in wei."""
+    minimum_tip: Annotated[int, Meta(ge=0)] = 1_000_000_000
+    """The least tip per gas that is offered, in wei."""
+
+
+class Listen(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where customers connect."""
+
+    host: str = "::"
+    port: Annotated[int, Meta(ge=0, le=65535)] = DEFAULT_PORT
+    certificate: str = "certificate.pem"
+    private_key: str = "certificate.key"
+    names: list[str] = ["localhost"]
+    """Host names and addresses of the certificate that `merchantd init` makes."""
+
+
+class Keys(Struct, frozen=True, forbid_unknown_fields=True):
+    """Secret files; each is created by `merchantd init`, readable by its owner only."""
+
+    merchant: str = "merchant.key"
+    """The key that signs channel states; belongs to one escrow and one database."""
+    account: str = "account.key"
+    """The Ethereum account that deploys the escrow, pays for gas and is paid."""
+
+
+class Approver(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who decides about new channels, payments and refunds."""
+
+    url: str | None = None
+    """An HTTP service that is asked; without it, payments are approved automatically."""
+    automatic_refunds: Balance = 0
+    """The largest refund that is approved automatically, in units; 0 refuses all."""
+    timeout: Seconds = 360.0
+    """How long the HTTP service may think about one question."""
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one customer, or one network address, may ask for. Amounts are in units."""
+
+    minimum_deposit: Annotated[int, Meta(ge=1, le=2**63 - 1)] = 1
+    maximum_deposit: Balance = 2**63 - 1
+    maximum_merchant_deposit: Balance = 0
+    """The most that the merchant itself pays into a new channel."""
+    sessions_per_address: Annotated[int, Meta(ge=1)] = 64
+    session_lifetime: Seconds = 600.0
+    connections_per_address: Annotated[int, Meta(ge=1)] = 256
+    connections: Annotated[int, Meta(ge=1)] = 10_000
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that `merchantd.toml` holds; paths are relative to that file."""
+
+    chain: Chain
+    database: str = "dbname=merchantd"
+    """How PostgreSQL is reached (libpq connection string)."""
+    margin: Seconds = 3600.0
+    """The longest reorganisation expected; claims wait so long after a deadline."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    listen: Listen = Listen()
+    keys: Keys = Keys()
+    approver: Approver = Approver()
+    limits: Limits = Limits()
+
+
+def read_settings(path: Path) -> Settings:
+    """Return the settings with all paths made absolute.
+
+    Raises ConfigurationError for a file that cannot be read or holds unknown or wrong values.
+    """
+    settings = load(Settings, path, prefix="MERCHANTD")
+    if settings.limits.minimum_deposit > settings.limits.maximum_deposit:
+        raise ConfigurationError("limits: minimum_deposit is above maximum_deposit")
+    folder = path.absolute().parent
+    listen, keys = settings.listen, settings.keys
+    return msgspec.structs.replace(
+        settings,
+        listen=msgspec.structs.replace(
+            listen,
+            certificate=str(folder / listen.certificate),
+            private_key=str(folder / listen.private_key),
+        ),
+        keys=msgspec.structs.replace(
+            keys, merchant=str(folder / keys.merchant), account=str(folder / keys.account)
+        ),
+    )

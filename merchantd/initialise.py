@@ -1,0 +1,145 @@
+"""`merchantd init`: keys, certificate, schema and the escrow contract, each step done once.
+
+Every step looks for its own result first, so that a run that was interrupted anywhere is completed
+by the next one, with the same key, account, terms and contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merchantd.certificate import ensure_certificate, fingerprint
+from merchantd.errors import KeyMismatch, MerchantError, Unfunded
+from merchantd.keyfile import create_key
+from merchantd.store.escrow import prepare_escrow, read_escrow, record_address, record_key
+from merchantd.store.schema import migrate_all
+from merchantd.terms import ServedEscrow, Terms
+from merchantd.transactions import make_lane
+from zkchannels.chain.client import ChainClient
+from zkchannels.chain.lane import TransactionState
+from zkchannels.chain.store import ChainStore
+from zkchannels.escrow import calls
+from zkchannels.escrow.artefact import deployment_data, matches_artefact
+from zkchannels.escrow.ethereum import PrivateKey, checksum
+from zkchannels.service.secretfile import read_secret, write_secret
+from zkchannels.store.database import Database
+
+if TYPE_CHECKING:
+    from merchantd.config import Settings
+    from zkchannels.abacus import PublicKey
+    from zkchannels.chain.lane import Lane
+
+DEPLOYMENT = "deploy"
+_POLL = 0.5
+_SAFE_DISTANCE = 256
+"""Blocks that are read again before the deployment: more than a reorganisation moves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """What the escrow is to hold, and how long each side has to answer, in seconds."""
+
+    token: bytes
+    symbol: str
+    decimals: int
+    unit: int
+    delay: int
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What the operator has to know and to publish."""
+
+    escrow: ServedEscrow
+    fingerprint: str
+
+
+async def initialise(settings: Settings, asset: Asset) -> Initialised:
+    """Do what is left to do; raises MerchantError, or what the chain or the database raises."""
+    certificate = Path(settings.listen.certificate)
+    ensure_certificate(certificate, Path(settings.listen.private_key), settings.listen.names)
+    account = load_or_create_account(Path(settings.keys.account))
+    database = Database(settings.database, application_name="merchantd init")
+    client = ChainClient(settings.chain.endpoints)
+    try:
+        await database.connect()
+        await migrate_all(database)
+        terms = Terms(
+            chain_id=await client.chain_id(),
+            merchant=account.address,
+            token=asset.token,
+            symbol=asset.symbol,
+            decimals=asset.decimals,
+            unit=asset.unit,
+            delay=asset.delay,
+        )
+        row = await prepare_escrow(database, terms)
+        key = create_key(Path(settings.keys.merchant), row.installation)
+        await record_key(database, key.public.digest)
+        address = row.address
+        if address is None:
+            lane = make_lane(settings, client, database, account)
+            address = await _deploy(client, database, lane, terms, key.public)
+        escrow = ServedEscrow(terms, address)
+        await check_deployment(client, escrow, key.public)
+        return Initialised(escrow, fingerprint(certificate))
+    finally:
+        await client.aclose()
+        await database.aclose()
+
+
+def load_or_create_account(path: Path) -> PrivateKey:
+    """Return the account in a file of 64 hexadecimal digits; a new one if there is no file."""
+    if not path.exists():
+        write_secret(path, secrets.token_hex(32).encode())
+    return load_account(path)
+
+
+def load_account(path: Path) -> PrivateKey:
+    """Return the account in a file; raises KeyMismatch when it holds no key."""
+    try:
+        return PrivateKey(bytes.fromhex(read_secret(path).decode("ascii").strip()))
+    except ValueError:
+        raise KeyMismatch(f"{path} holds no private key of 64 hexadecimal digits") from None
+
+
+async def check_deployment(client: ChainClient, escrow: ServedEscrow, key: PublicKey) -> None:
+    """Compare the contract with the records; raises KeyMismatch when anything differs."""
+    address, terms = escrow.address, escrow.terms
+    where = checksum(address)
+    if not matches_artefact(await client.code(address)):
+        raise KeyMismatch(f"at {where} there is no escrow of this version")
+    found = (
+        calls.decode_bytes(await client.eth_call(address, calls.key())),
+        calls.decode_address(await client.eth_call(address, calls.merchant())),
+        calls.decode_address(await client.eth_call(address, calls.asset())),
+        calls.decode_number(await client.eth_call(address, calls.unit())),
+        calls.decode_number(await client.eth_call(address, calls.delay())),
+    )
+    expected = (key.to_escrow_key(), terms.merchant, terms.token, terms.unit, terms.delay)
+    if found != expected:
+        raise KeyMismatch(f"the escrow at {where} has another key or other terms")
+
+
+async def _deploy(
+    client: ChainClient, database: Database, lane: Lane, terms: Terms, key: PublicKey
+) -> bytes:
+    data = deployment_data(
+        terms.merchant, terms.token, terms.unit, terms.delay, key.to_escrow_key()
+    )
+    if await lane.state(DEPLOYMENT) is None and await client.balance(terms.merchant) == 0:
+        raise Unfunded(
+            f"send coin for the deployment to {checksum(terms.merchant)} and run init again"
+        )
+    await lane.submit(DEPLOYMENT, to=None, value=0, data=data)
+    address, block = await _wait_until_deployed(client, lane)
+    await ChainStore(database).watch(address, since=max(block - _SAFE_DISTANCE, 0))
+    await record_address(database, address)
+    row = await read_escrow(database)
+    assert row is not None
+    assert row.address == address
+    return address

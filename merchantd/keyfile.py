@@ -1,0 +1,38 @@
+"""The file of the merchant's secret key, which names the one database that may use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from merchantd.errors import KeyMismatch
+from zkchannels.abacus import InvalidKey, SecretKey
+from zkchannels.service.secretfile import read_secret, write_secret
+
+INSTALLATION_LENGTH = 16
+_SECRET_LENGTH = 192
+
+
+def create_key(path: Path, installation: bytes) -> SecretKey:
+    """Return the key in `path`; a new one, tied to this installation, if there is no file.
+
+    Raises KeyMismatch when the file's key belongs to another installation: one key serves exactly
+    one escrow, and all its records are in exactly one database (docs/protocol.md, keys).
+    """
+    if not path.exists():
+        write_secret(path, installation + SecretKey.generate().to_bytes())
+    return load_key(path, installation)
+
+
+def load_key(path: Path, installation: bytes) -> SecretKey:
+    """Return the key in `path`; raises KeyMismatch when it belongs to another installation."""
+    data = read_secret(path)
+    if len(data) != INSTALLATION_LENGTH + _SECRET_LENGTH:
+        raise KeyMismatch(f"{path} is no merchant key file")
+    if data[:INSTALLATION_LENGTH] != installation:
+        raise KeyMismatch(
+            f"the key in {path} belongs to another database: one key serves exactly one escrow"
+        )
+    try:
+        return SecretKey.from_bytes(data[INSTALLATION_LENGTH:])
+    except InvalidKey:
+        raise KeyMismatch(f"{path} is damaged") from None

@@ -1,0 +1,1 @@
+"""The merchant's durable records: PostgreSQL tables and the statements on them."""

@@ -1,0 +1,214 @@
+"""Follows the chain for the merchant and acts on what `decisions` says, until each end is final."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from merchantd.decisions import Action, LocalChannel, merchant_actions
+from merchantd.store.records import WAKE_CHANNEL
+from zkchannels.chain.errors import ChainFailure
+from zkchannels.escrow import calls
+from zkchannels.escrow.record import ChannelRecord, ChannelStatus
+from zkchannels.service.logging import get_logger
+from zkchannels.store.database import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from merchantd.chainview import FollowedChain
+    from merchantd.store.records import Lock, Records
+    from merchantd.terms import ServedEscrow
+    from zkchannels.chain.client import ChainClient
+    from zkchannels.chain.follower import Follower
+    from zkchannels.chain.lane import Lane
+    from zkchannels.chain.model import Block
+    from zkchannels.chain.store import ChainStore
+    from zkchannels.chain.store import Records as ChainRecords
+
+_log = get_logger("merchantd.watcher")
+_UNLIMITED = 2**256 - 1
+_TIMED = (ChannelStatus.AWAITING_MERCHANT, ChannelStatus.EXPIRING, ChannelStatus.CLOSING)
+_PATIENCE = 5.0
+
+
+class Watcher:
+    """One task that decides again on every change of chain or records.
+
+    Decisions are made for every channel that has changed, and at every new head for those where
+    time matters or something is left to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        escrow: ServedEscrow,
+        records: Records,
+        chain: ChainStore,
+        client: ChainClient,
+        lane: Lane,
+        view: FollowedChain,
+        margin: float,
+    ) -> None:
+        """Do nothing yet; `margin` in seconds."""
+        self._escrow = escrow
+        self._records = records
+        self._chain = chain
+        self._client = client
+        self._lane = lane
+        self._view = view
+        self._margin = int(margin)
+        self._attention: set[bytes] = set()
+        self._woken = asyncio.Event()
+        self._alarmed: set[tuple[bytes, ChannelRecord]] = set()
+
+    async def on_change(self, channels: frozenset[bytes]) -> None:
+        """Take note of channels with new events; the follower calls this."""
+        self._attention |= channels
+        self._woken.set()
+
+    async def run(self, follower: Follower) -> None:
+        """Decide and act until cancelled, with a follower that tells `on_change`."""
+        self._attention |= await self._records.unended_channels()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(follower.run(), name="follower")
+            group.create_task(self._hear_requests(), name="requests")
+            group.create_task(self._hear_heads(follower), name="heads")
+            while True:
+                await self._woken.wait()
+                self._woken.clear()
+                await self._act_on(follower)
+
+    async def _hear_requests(self) -> None:
+        async for _ in self._records.database.listen(WAKE_CHANNEL):
+            self._woken.set()
+
+    async def _hear_heads(self, follower: Follower) -> None:
+        while True:
+            await follower.changed()
+            if follower.head is not None:
+                self._view.caught_up(follower.head)
+            self._woken.set()
+
+    async def _act_on(self, follower: Follower) -> None:
+        head = follower.head
+        if head is None:
+            return
+        try:
+            await self._lane.on_head(head, follower.final)
+            await self._decide(head)
+            await self._records.drop_expired_sessions()
+            await self._records.announce_decisions()
+        except (ChainFailure, DatabaseUnavailable) as error:
+            # What is left undone stays under attention and is decided again at the next head.
+            _log.warning("the watcher is held up", reason=str(error))
+            asyncio.get_running_loop().call_later(_PATIENCE, self._woken.set)
+
+    async def _decide(self, head: Block) -> None:
+        self._attention |= await self._records.secrets_of_closings()
+        self._attention |= await self._records.unfinished_expiries()
+        found = await self._chain.records(self._attention)
+        for channel, records in found.items():
+            left = await self._decide_one(channel, records, head)
+            if not left and records.head.status not in _TIMED:
+                self._attention.discard(channel)
+
+    async def _decide_one(self, channel: bytes, records: ChainRecords, head: Block) -> bool:
+        """Act on one channel; return whether something is left to do."""
+        watched = await self._records.watched(channel)
+        local = watched and LocalChannel(
+            customer=watched.customer,
+            customer_deposit=watched.customer_deposit,
+            merchant_deposit=watched.merchant_deposit,
+            expire_requested=watched.expire_requested,
+            ended=watched.ended,
+        )
+        lock = await self._posted_lock(records.head)
+        actions = merchant_actions(
+            local,
+            records.head,
+            records.final,
+            now=head.timestamp,
+            margin=self._margin,
+            secret_known=lock is not None and lock.secret is not None,
+        )
+        for action in actions:
+            try:
+                await self._act(action, channel, records, lock)
+            except ChainFailure as error:
+                _log.warning(
+                    "an action failed and is tried again",
+                    action=action.value,
+                    channel=channel.hex(),
+                    reason=str(error),
+                )
+        return bool(actions)
+
+    async def _posted_lock(self, record: ChannelRecord) -> Lock | None:
+        if record.status is not ChannelStatus.CLOSING:
+            return None
+        return await self._records.lock(record.lock.to_bytes(32))
+
+    async def _act(
+        self, action: Action, channel: bytes, records: ChainRecords, lock: Lock | None
+    ) -> None:
+        number = int.from_bytes(channel)
+        match action:
+            case Action.FUND:
+                await self._fund(number, records.head)
+            case Action.EXPIRE:
+                await self._submit(action, number, "", calls.expire(number))
+            case Action.CLAIM:
+                # A channel can be claimed once only, but one claim can fail and a later one not.
+                step = f"{records.head.status.value}-{records.head.deadline}"
+                await self._submit(action, number, step, calls.claim(number))
+            case Action.DISPUTE:
+                assert lock is not None
+                assert lock.secret is not None
+                # After a voided close by the guard, the customer's own close is another step.
+                step = "own" if records.head.guard_struck_off else "first"
+                await self._submit(action, number, step, calls.dispute(number, lock.secret))
+            case Action.RECORD_END:
+                await self._record_end(channel, records.final)
+            case Action.REOPEN_RECORD:
+                await self._records.reopen_record(channel)
+            case Action.ALARM:
+                self._alarm(channel, records.head)
+
+    async def _submit(
+        self, action: Action, number: int, step: str, data: bytes, *, value: int = 0
+    ) -> None:
+        purpose = f"{action.value}/{number:064x}/{step}"
+        await self._lane.submit(purpose, to=self._escrow.address, value=value, data=data)
+
+    async def _fund(self, number: int, head: ChannelRecord) -> None:
+        terms = self._escrow.terms
+        value = head.merchant_deposit * terms.unit
+        data = calls.fund(number, head.customer_deposit, head.merchant_deposit)
+        if terms.native:
+            await self._submit(Action.FUND, number, "", data, value=value)
+        elif await self._allowance() >= value:
+            await self._submit(Action.FUND, number, "", data)
+        else:
+            # Once and without limit: the escrow takes tokens of the merchant in `fund` only.
+            approval = calls.approve(self._escrow.address, _UNLIMITED)
+            await self._lane.submit("approve", to=terms.token, value=0, data=approval)
+
+    async def _allowance(self) -> int:
+        terms = self._escrow.terms
+        question = calls.allowance(terms.merchant, self._escrow.address)
+        return calls.decode_number(await self._client.eth_call(terms.token, question))
+
+    async def _record_end(self, channel: bytes, final: ChannelRecord) -> None:
+        await self._records.record_end(
+            channel, final.status.name.lower(), final.customer_balance, final.merchant_balance
+        )
+        _log.info("channel ended", channel=channel.hex(), outcome=final.status.name.lower())
+
+    def _alarm(self, channel: bytes, head: ChannelRecord) -> None:
+        if (channel, head) in self._alarmed:
+            return
+        self._alarmed.add((channel, head))
+        _log.error(
+            "a channel is in a state that these records do not explain: are they complete?",
+            channel=channel.hex(),
+            status=head.status.name.lower(),
+        )
