@@ -73,31 +73,31 @@ class Answer(Struct, frozen=True):
     """Base of all answers."""
 
 
-class Nothing(Request):
+class Nothing(Request, frozen=True):
     """No parameters."""
 
 
-class Done(Answer):
+class Done(Answer, frozen=True):
     """Nothing to say beyond success."""
 
 
 # -- introduction: the signer calls ---------------------------------------------------------------
 
 
-class LinkHelloParams(Request):
+class LinkHelloParams(Request, frozen=True):
     """Who is dialling in; `identity` is the address of the signer's identity key."""
 
     version: int
     identity: Bytes20
 
 
-class LinkChallenge(Answer):
+class LinkChallenge(Answer, frozen=True):
     """What the identity key has to sign."""
 
     challenge: Bytes32
 
 
-class LinkAttachParams(Request):
+class LinkAttachParams(Request, frozen=True):
     """The signed challenge, the wallet's chain account, and the names of active policies."""
 
     signature: Bytes65
@@ -105,7 +105,7 @@ class LinkAttachParams(Request):
     policies: list[str] = []
 
 
-class Attached(Answer):
+class Attached(Answer, frozen=True):
     """The connection generation that requests on this link belong to."""
 
     generation: int
@@ -116,7 +116,7 @@ class Attached(Answer):
 # -- the daemon calls -----------------------------------------------------------------------------
 
 
-class EscrowParams(Request):
+class EscrowParams(Request, frozen=True):
     """An escrow as the daemon read it from the chain, with both halves of the merchant's key."""
 
     chain_id: ChainId
@@ -128,7 +128,7 @@ class EscrowParams(Request):
     escrow_key: Bytes1792
 
 
-class EstablishProveParams(Request):
+class EstablishProveParams(Request, frozen=True):
     """First state of a new channel; balances are the deposits."""
 
     channel: Bytes32
@@ -141,13 +141,13 @@ class EstablishProveParams(Request):
     operation: Bytes16
 
 
-class EstablishProof(Answer):
+class EstablishProof(Answer, frozen=True):
     """The proof for `establish.prove`."""
 
     proof: Bytes240
 
 
-class AuthorizeParams(Request):
+class AuthorizeParams(Request, frozen=True):
     """A blinded closing authorization from the merchant, and the guard to permit for it."""
 
     channel: Bytes32
@@ -157,7 +157,7 @@ class AuthorizeParams(Request):
     guard: Bytes20
 
 
-class Authorization(Answer):
+class Authorization(Answer, frozen=True):
     """A closing authorization ready for the chain, with the guard's permit for exactly it."""
 
     index: Index
@@ -173,7 +173,7 @@ class Authorization(Answer):
         return f"Authorization(index={self.index}, attempt={self.attempt})"
 
 
-class CompleteParams(Request):
+class CompleteParams(Request, frozen=True):
     """A blinded pay token to be checked."""
 
     channel: Bytes32
@@ -182,7 +182,7 @@ class CompleteParams(Request):
     token: Bytes96
 
 
-class PayProveParams(Request):
+class PayProveParams(Request, frozen=True):
     """A payment that leads to state `index`.
 
     `attempt` is 0, or one more than the attempt that the merchant durably refused.
@@ -197,14 +197,14 @@ class PayProveParams(Request):
     token: Bytes96
 
 
-class PayProof(Answer):
+class PayProof(Answer, frozen=True):
     """The old nonce and the proof for `pay.prove`."""
 
     nonce: Bytes32
     proof: Bytes1920
 
 
-class PayAuthorized(Answer):
+class PayAuthorized(Answer, frozen=True):
     """The new closing authorization, and what revokes the old state.
 
     The daemon commits the authorization before it sends the secret; it never stores the secret,
@@ -220,7 +220,7 @@ class PayAuthorized(Answer):
         return f"PayAuthorized({self.authorization!r})"
 
 
-class CloseAuthorizeParams(Request):
+class CloseAuthorizeParams(Request, frozen=True):
     """The intention to close on state `index`; written by the signer before it answers."""
 
     channel: Bytes32
@@ -229,7 +229,7 @@ class CloseAuthorizeParams(Request):
     guard: Bytes20
 
 
-class TransactionParams(Request):
+class TransactionParams(Request, frozen=True):
     """An EIP-1559 transaction of the wallet's account, to a known escrow or its token."""
 
     chain_id: ChainId
@@ -242,13 +242,13 @@ class TransactionParams(Request):
     data: bytes
 
 
-class SignedTransaction(Answer):
+class SignedTransaction(Answer, frozen=True):
     """The raw signed transaction."""
 
     raw: bytes
 
 
-class TokenPermitParams(Request):
+class TokenPermitParams(Request, frozen=True):
     """An EIP-2612 permit for an escrow to pull a deposit."""
 
     chain_id: ChainId
@@ -261,13 +261,13 @@ class TokenPermitParams(Request):
     deadline: Natural
 
 
-class Signature(Answer):
+class Signature(Answer, frozen=True):
     """A 65-byte signature r | s | v."""
 
     signature: Bytes65
 
 
-class DisputeParams(Request):
+class DisputeParams(Request, frozen=True):
     """Asks for a secret that was released before, to dispute a stale close by the guard."""
 
     channel: Bytes32
@@ -275,7 +275,7 @@ class DisputeParams(Request):
     attempt: Attempt
 
 
-class RevocationSecret(Answer):
+class RevocationSecret(Answer, frozen=True):
     """The revocation secret of a state that is revoked."""
 
     secret: Bytes32
@@ -284,20 +284,20 @@ class RevocationSecret(Answer):
         return "RevocationSecret(...)"
 
 
-class RecoverParams(Request):
+class RecoverParams(Request, frozen=True):
     """Asks for the credential of `establish.recover`."""
 
     channel: Bytes32
 
 
-class RecordsParams(Request):
+class RecordsParams(Request, frozen=True):
     """A page of the signer's records, in order of channel id, after the given one."""
 
     after: bytes = b""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 500
 
 
-class Proved(Answer):
+class Proved(Answer, frozen=True):
     """An attempt to reach a state, as it was bound before its proof left the signer."""
 
     index: Index
@@ -306,7 +306,7 @@ class Proved(Answer):
     amount: SignedAmount
 
 
-class Record(Answer):
+class Record(Answer, frozen=True):
     """What the signer has written about one channel."""
 
     channel: Bytes32
@@ -330,13 +330,13 @@ class Record(Answer):
     """State a close was signed on."""
 
 
-class Records(Answer):
+class Records(Answer, frozen=True):
     """A page of records; the last page is shorter than the limit."""
 
     records: list[Record]
 
 
-class AdoptParams(Request):
+class AdoptParams(Request, frozen=True):
     """A newer closing authorization from the daemon's database; the signer verifies it.
 
     `reached` and `previous` as in Record (`previous` is absent for state 0); `proved` is the last

@@ -1,0 +1,542 @@
+"""The signer's methods: check, decide, write, and only then answer.
+
+One thread at a time. Each method is one entry of zkchannels.wire.signer.METHODS and may be
+repeated; decisions are in `decide`, what transactions may say in `transactions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from customersigner import decide, transactions
+from customersigner.derivation import Wallet
+from customersigner.errors import StoreUnavailable
+from customersigner.policy import Policy
+from customersigner.record import Accepted, Channel, Escrow, Step, Terms
+from customersigner.store import Store
+from zkchannels import abacus
+from zkchannels.abacus import AbacusError, ChannelSecrets, InvalidSignature, PublicKey
+from zkchannels.escrow import typed_data
+from zkchannels.escrow.transaction import Transaction
+from zkchannels.jsonrpc.errors import RpcError
+from zkchannels.jsonrpc.method import Method
+from zkchannels.wire import signer as wire
+
+
+class Signer:
+    """Answers the daemon for one wallet; all its methods raise RpcError with a kind of the link.
+
+    Beside the errors listed with each method, all but ping raise `unavailable` when the store
+    cannot be used: then nothing was given away.
+    """
+
+    def __init__(self, wallet: Wallet, store: Store, policy: Policy) -> None:
+        self.wallet = wallet
+        self.policy = policy
+        self._store = store
+        self._keys: dict[tuple[int, bytes], PublicKey] = {}
+
+    def methods(self) -> dict[Method[Any, Any], Callable[[Any], msgspec.Struct]]:
+        """Each method but the ping, which needs nothing, and what answers it."""
+        answers: dict[Method[Any, Any], Callable[[Any], msgspec.Struct]] = {
+            wire.RECORDS: self.records,
+            wire.ADOPT: self.adopt,
+            wire.ESCROW: self.register_escrow,
+            wire.ESTABLISH_PROVE: self.prove_establish,
+            wire.ESTABLISH_AUTHORIZE: self.authorize_establish,
+            wire.ESTABLISH_COMPLETE: self.complete_establish,
+            wire.PAY_PROVE: self.prove_pay,
+            wire.PAY_AUTHORIZE: self.authorize_pay,
+            wire.PAY_COMPLETE: self.complete_pay,
+            wire.CLOSE_AUTHORIZE: self.authorize_close,
+            wire.TRANSACTION_SIGN: self.sign_transaction,
+            wire.TOKEN_PERMIT: self.permit_token,
+            wire.DISPUTE_SECRET: self.dispute_secret,
+            wire.RECOVER_SIGN: self.sign_recovery,
+        }
+        return {method: _answering(answer) for method, answer in answers.items()}
+
+    def warm(self) -> None:
+        """Load the keys of the registered escrows and build their tables, ahead of a payment.
+
+        Tables are made by use: a proof of a state that no channel has, and a check of its two
+        commitments taken for a signature, touch most of them.
+        """
+        secrets = self.wallet.channel(0)
+        state, blindings = secrets.state(0, 0, 0, 0), secrets.establish_blindings()
+        for escrow in self._store.escrows():
+            key = self._key(escrow)
+            session = abacus.context(escrow.chain_id, escrow.escrow, bytes(16))
+            proof = abacus.prove_establish(key, session, state, blindings)
+            with suppress(InvalidSignature):
+                abacus.check_blinded(key, proof[:96], state, blindings.state)
+
+    # -- records ----------------------------------------------------------------------------------
+
+    def records(self, params: wire.RecordsParams) -> wire.Records:
+        """A page of records."""
+        page = self._store.channels(params.after, params.limit)
+        return wire.Records([_wire_record(channel) for channel in page])
+
+    def adopt(self, params: wire.AdoptParams) -> wire.Done:
+        """Join the daemon's newer record, after verifying its closing authorization."""
+        escrow = self._escrow(params.chain_id, params.escrow)
+        terms = self._terms(params)
+        stated = params.authorization
+        step, previous, proved = _adopted_steps(params)
+        secrets = self._secrets(terms.channel)
+        lock = secrets.lock(step.index, step.attempt)
+        state = abacus.CloseState(
+            _number(terms.channel), lock, step.customer_balance, step.merchant_balance
+        )
+        if stated.lock != lock.to_bytes(32) or not abacus.verify_closing(
+            self._key(escrow), state, stated.signature
+        ):
+            raise _bad_signature()
+        accepted = Accepted(step, previous, lock, stated.signature, stated.guard, b"")
+        accepted = replace(accepted, permit=self._permit(terms, accepted))
+        self._store.put(
+            decide.adopt(
+                self._store.channel(terms.channel),
+                terms,
+                accepted,
+                proved=proved,
+                released=params.released,
+                completed=params.completed,
+                closing=params.closing,
+            )
+        )
+        return wire.Done()
+
+    def register_escrow(self, params: wire.EscrowParams) -> wire.Done:
+        """Check a merchant's key once and keep it for this escrow for good."""
+        escrow = Escrow(
+            params.chain_id,
+            params.escrow,
+            params.merchant,
+            params.token,
+            params.unit,
+            params.g1_half,
+            params.escrow_key,
+        )
+        known = self._store.escrow(params.chain_id, params.escrow)
+        if known is not None:
+            if known != escrow:
+                raise _refusal("already_different", "this escrow was registered with other terms")
+            return wire.Done()
+        self.policy.check_escrow(params.escrow)
+        if params.unit > 2**128:  # what the contract admits
+            raise _refusal("bad_key", "the unit is out of range")
+        try:
+            key = PublicKey.from_escrow(escrow.g1_half, escrow.escrow_key)
+        except AbacusError as error:
+            raise _refusal("bad_key", str(error)) from None
+        self._store.put_escrow(escrow)
+        self._keys[escrow.chain_id, escrow.escrow] = key
+        return wire.Done()
+
+    # -- establish --------------------------------------------------------------------------------
+
+    def prove_establish(self, params: wire.EstablishProveParams) -> wire.EstablishProof:
+        """Bind a new channel to its terms, then prove its first state."""
+        escrow = self._escrow(params.chain_id, params.escrow)
+        self.policy.check_escrow(params.escrow)
+        terms = self._terms(params)
+        known = self._store.channel(terms.channel)
+        channel = decide.establish(known, terms, params.operation)
+        step, secrets = _first_step(channel), self._secrets(terms.channel)
+        proof = abacus.prove_establish(
+            self._key(escrow),
+            abacus.context(terms.chain_id, terms.escrow, params.session),
+            _state(secrets, step),
+            secrets.establish_blindings(),
+        )
+        self._write(known, channel)
+        return wire.EstablishProof(proof)
+
+    def authorize_establish(self, params: wire.AuthorizeParams) -> wire.Authorization:
+        """Verify and keep closing authorization 0."""
+        _expect_establish(params.index)
+        return _authorization(self._authorize(params))
+
+    def complete_establish(self, params: wire.CompleteParams) -> wire.Done:
+        """Check the first pay token."""
+        _expect_establish(params.index)
+        return self._complete(params)
+
+    # -- pay --------------------------------------------------------------------------------------
+
+    def prove_pay(self, params: wire.PayProveParams) -> wire.PayProof:
+        """Bind an attempt to its operation and amount, then prove the payment.
+
+        The token is checked on the way and binds nothing when it is wrong.
+        """
+        known = self._channel(params.channel)
+        payment = decide.pay(
+            known,
+            index=params.index,
+            attempt=params.attempt,
+            operation=params.operation,
+            amount=params.amount,
+        )
+        terms, secrets = known.terms, self._secrets(params.channel)
+        if payment.channel != known:
+            self.policy.check_escrow(terms.escrow)
+            self.policy.check_payment(params.amount)
+        old = _state(secrets, payment.old)
+        proof = abacus.prove_pay(
+            self._key(self._escrow(terms.chain_id, terms.escrow)),
+            abacus.context(terms.chain_id, terms.escrow, params.session),
+            old,
+            params.token,
+            _state_blinding(secrets, payment.old),
+            _state(secrets, payment.new),
+            params.amount,
+            secrets.pay_blindings(params.index, params.attempt, params.amount),
+        )
+        self._write(known, payment.channel)
+        return wire.PayProof(abacus.encode_scalar(old.nonce), proof)
+
+    def authorize_pay(self, params: wire.AuthorizeParams) -> wire.PayAuthorized:
+        """Verify and keep the new closing authorization, then let the old state's secret go."""
+        if params.index == 0:
+            raise _refusal("out_of_order", "state 0 is reached by establish")
+        channel = self._authorize(params)
+        accepted, secrets = channel.accepted, self._secrets(params.channel)
+        assert accepted is not None
+        assert accepted.previous is not None
+        old, new = accepted.previous, accepted.step
+        return wire.PayAuthorized(
+            authorization=_authorization(channel),
+            nonce=abacus.encode_scalar(secrets.nonce(old.index, old.attempt)),
+            secret=secrets.secret(old.index, old.attempt),
+            lock_blinding=abacus.encode_scalar(
+                secrets.pay_blindings(new.index, new.attempt, new.amount).lock
+            ),
+        )
+
+    def complete_pay(self, params: wire.CompleteParams) -> wire.Done:
+        """Check the new pay token."""
+        return self._complete(params)
+
+    # -- close ------------------------------------------------------------------------------------
+
+    def authorize_close(self, params: wire.CloseAuthorizeParams) -> wire.Authorization:
+        """Write down a close on the newest state, then give its authorization."""
+        known = self._channel(params.channel)
+        try:
+            channel = decide.close(known, params.index, params.kind)
+        except decide.NewerState:
+            record = msgspec.to_builtins(_wire_record(known))
+            raise wire.ERRORS.error(
+                "newer_state", "a newer closing authorization exists", record=record
+            ) from None
+        channel = self._for_guard(channel, params.guard)
+        self._write(known, channel)
+        return _authorization(channel)
+
+    def dispute_secret(self, params: wire.DisputeParams) -> wire.RevocationSecret:
+        """Give a secret again that left before."""
+        decide.dispute(self._channel(params.channel), params.index)
+        secrets = self._secrets(params.channel)
+        return wire.RevocationSecret(secrets.secret(params.index, params.attempt))
+
+    def sign_recovery(self, params: wire.RecoverParams) -> wire.Signature:
+        """Sign the credential for reading a channel back from the merchant."""
+        terms = self._channel(params.channel).terms
+        digest = typed_data.recovery_digest(terms.chain_id, terms.escrow, _number(terms.channel))
+        return wire.Signature(self.wallet.account.sign_digest(digest))
+
+    # -- chain account ----------------------------------------------------------------------------
+
+    def sign_transaction(self, params: wire.TransactionParams) -> wire.SignedTransaction:
+        """Sign a transaction that says exactly what the records ask for."""
+        transactions.check_numbers(params)
+        self.policy.check_fee(params.gas, params.max_fee)
+        escrow = self._store.escrow(params.chain_id, params.to)
+        if escrow is not None:
+            transactions.check_escrow_call(
+                params, escrow, self.wallet.account.address, self._channel
+            )
+        else:
+            escrows = self._store.escrows_of(params.chain_id, params.to) if any(params.to) else []
+            if not escrows:
+                raise _refusal("escrow_unknown", "the receiver is no registered escrow or token")
+            transactions.check_token_call(params, escrows, self._deposits)
+        transaction = Transaction(
+            chain_id=params.chain_id,
+            nonce=params.nonce,
+            tip=params.tip,
+            max_fee=params.max_fee,
+            gas=params.gas,
+            to=params.to,
+            value=params.value,
+            data=params.data,
+        )
+        signature = self.wallet.account.sign_digest(transaction.signing_digest())
+        return wire.SignedTransaction(transaction.with_signature(signature))
+
+    def permit_token(self, params: wire.TokenPermitParams) -> wire.Signature:
+        """Sign a permit for a registered escrow to pull recorded deposits."""
+        escrow = self._escrow(params.chain_id, params.escrow)
+        if escrow.is_native or params.token != escrow.token:
+            raise _refusal("invalid", "the escrow does not hold this token")
+        if params.value > self._deposits(escrow):
+            raise _refusal("invalid", "the permit exceeds the deposits of the recorded channels")
+        if max(params.nonce, params.deadline) >= 2**256:
+            raise _refusal("invalid", "a number is out of range")
+        digest = typed_data.erc2612_permit_digest(
+            typed_data.domain_separator(
+                params.token_name, params.token_version, params.chain_id, params.token
+            ),
+            self.wallet.account.address,
+            params.escrow,
+            params.value,
+            params.nonce,
+            params.deadline,
+        )
+        return wire.Signature(self.wallet.account.sign_digest(digest))
+
+    # -- shared -----------------------------------------------------------------------------------
+
+    def _authorize(self, params: wire.AuthorizeParams) -> Channel:
+        known = self._channel(params.channel)
+        step = decide.authorize(known, params.index, params.attempt)
+        channel = known if step is None else self._accept(known, step, params)
+        channel = self._for_guard(channel, params.guard)
+        self._write(known, channel)
+        return channel
+
+    def _accept(self, known: Channel, step: Step, params: wire.AuthorizeParams) -> Channel:
+        terms, secrets = known.terms, self._secrets(params.channel)
+        close_state = _state(secrets, step).close_state()
+        signature = abacus.closing_authorization(
+            self._key(self._escrow(terms.chain_id, terms.escrow)),
+            params.signature,
+            _close_blinding(secrets, step),
+            close_state,
+        )
+        return decide.accept(
+            known, step, lock=close_state.lock, signature=signature, guard=b"", permit=b""
+        )
+
+    def _complete(self, params: wire.CompleteParams) -> wire.Done:
+        known = self._channel(params.channel)
+        channel = decide.complete(known, params.index, params.attempt)
+        assert channel.accepted is not None
+        step, secrets = channel.accepted.step, self._secrets(params.channel)
+        abacus.check_blinded(
+            self._key(self._escrow(known.terms.chain_id, known.terms.escrow)),
+            params.token,
+            _state(secrets, step),
+            _state_blinding(secrets, step),
+        )
+        self._write(known, channel)
+        return wire.Done()
+
+    def _for_guard(self, channel: Channel, guard: bytes) -> Channel:
+        assert channel.accepted is not None
+        if channel.accepted.guard == guard:
+            return channel
+        accepted = replace(channel.accepted, guard=guard)
+        return decide.permit(channel, guard=guard, permit=self._permit(channel.terms, accepted))
+
+    def _permit(self, terms: Terms, accepted: Accepted) -> bytes:
+        digest = typed_data.guard_permit_digest(
+            terms.chain_id,
+            terms.escrow,
+            _number(terms.channel),
+            accepted.lock,
+            accepted.step.customer_balance,
+            accepted.step.merchant_balance,
+            accepted.guard,
+        )
+        return self.wallet.account.sign_digest(digest)
+
+    def _write(self, known: Channel | None, channel: Channel) -> None:
+        if channel != known:
+            self._store.put(channel)
+
+    def _channel(self, identity: bytes) -> Channel:
+        channel = self._store.channel(identity)
+        if channel is None:
+            raise _refusal("channel_unknown", "the signer has no record of this channel")
+        return channel
+
+    def _escrow(self, chain_id: int, address: bytes) -> Escrow:
+        escrow = self._store.escrow(chain_id, address)
+        if escrow is None:
+            raise _refusal("escrow_unknown", "this escrow was not registered")
+        return escrow
+
+    def _key(self, escrow: Escrow) -> PublicKey:
+        """The merchant's key; its tables are built once and kept with it."""
+        name = (escrow.chain_id, escrow.escrow)
+        key = self._keys.get(name)
+        if key is None:
+            key = PublicKey.from_escrow(escrow.g1_half, escrow.escrow_key)
+            self._keys[name] = key
+        return key
+
+    def _secrets(self, channel: bytes) -> ChannelSecrets:
+        return self.wallet.channel(_number(channel))
+
+    def _deposits(self, escrow: Escrow) -> int:
+        """What channels with a closing authorization may pull from the account, in base units."""
+        return self._store.committed(escrow.chain_id, escrow.escrow) * escrow.unit
+
+    def _terms(self, params: wire.EstablishProveParams | wire.AdoptParams) -> Terms:
+        """The terms of a channel, whose id must be what this wallet makes of them."""
+        account = self.wallet.account.address
+        expected = abacus.channel_id(params.chain_id, params.escrow, account, params.salt)
+        if params.channel != expected.to_bytes(32):
+            raise _refusal("invalid", "the channel id does not belong to these terms")
+        return Terms(
+            params.channel,
+            params.chain_id,
+            params.escrow,
+            params.salt,
+            params.customer_deposit,
+            params.merchant_deposit,
+        )
+
+
+def _answering(answer: Callable[[Any], msgspec.Struct]) -> Callable[[Any], msgspec.Struct]:
+    """Give each failure of cryptography or store the error kind that the link has for it."""
+
+    def call(params: Any) -> msgspec.Struct:
+        with _kinds():
+            return answer(params)
+
+    return call
+
+
+@contextmanager
+def _kinds() -> Iterator[None]:
+    try:
+        yield
+    except InvalidSignature:
+        raise _bad_signature() from None
+    except AbacusError as error:
+        raise _refusal("invalid", str(error)) from None
+    except StoreUnavailable as error:
+        raise _refusal("unavailable", str(error)) from None
+
+
+def _adopted_steps(params: wire.AdoptParams) -> tuple[Step, Step | None, Step | None]:
+    """The steps of an adoption; raises `invalid` when they contradict each other."""
+    stated, reached, previous, proved = (
+        params.authorization,
+        params.reached,
+        params.previous,
+        params.proved,
+    )
+    if (stated.index, stated.attempt) != (reached.index, reached.attempt):
+        raise _refusal("invalid", "the authorization and the step to its state disagree")
+    total = params.customer_deposit + params.merchant_deposit
+    if stated.customer_balance + stated.merchant_balance != total:
+        raise _refusal("invalid", "the balances do not add up to the deposits")
+    step = Step(
+        stated.index,
+        stated.attempt,
+        reached.operation,
+        reached.amount,
+        stated.customer_balance,
+        stated.merchant_balance,
+    )
+    if (previous is None) != (step.index == 0) or (step.index == 0 and step.amount):
+        raise _refusal("invalid", "every state but the first has one before it")
+    if previous is not None and previous.index != step.index - 1:
+        raise _refusal("invalid", "the step before is not the one before")
+    if proved is not None and proved.index != step.index + 1:
+        raise _refusal("invalid", "the proof is not for the next state")
+    return (
+        step,
+        None
+        if previous is None
+        else decide.before(step, previous.attempt, previous.operation, previous.amount),
+        None
+        if proved is None
+        else decide.after(step, proved.attempt, proved.operation, proved.amount),
+    )
+
+
+def _state(secrets: ChannelSecrets, step: Step) -> abacus.State:
+    return secrets.state(step.index, step.attempt, step.customer_balance, step.merchant_balance)
+
+
+def _state_blinding(secrets: ChannelSecrets, step: Step) -> int:
+    if step.index == 0:
+        return secrets.establish_blindings().state
+    return secrets.pay_blindings(step.index, step.attempt, step.amount).state
+
+
+def _close_blinding(secrets: ChannelSecrets, step: Step) -> int:
+    if step.index == 0:
+        return secrets.establish_blindings().close
+    return secrets.pay_blindings(step.index, step.attempt, step.amount).close
+
+
+def _first_step(channel: Channel) -> Step:
+    return channel.proved if channel.accepted is None else channel.accepted.step
+
+
+def _expect_establish(index: int) -> None:
+    if index != 0:
+        raise _refusal("out_of_order", "establish ends at state 0")
+
+
+def _number(channel: bytes) -> int:
+    return int.from_bytes(channel)
+
+
+def _authorization(channel: Channel) -> wire.Authorization:
+    accepted = channel.accepted
+    assert accepted is not None
+    return wire.Authorization(
+        index=accepted.step.index,
+        attempt=accepted.step.attempt,
+        lock=accepted.lock.to_bytes(32),
+        customer_balance=accepted.step.customer_balance,
+        merchant_balance=accepted.step.merchant_balance,
+        signature=accepted.signature,
+        guard=accepted.guard,
+        permit=accepted.permit,
+    )
+
+
+def _proved(step: Step) -> wire.Proved:
+    return wire.Proved(step.index, step.attempt, step.operation, step.amount)
+
+
+def _wire_record(channel: Channel) -> wire.Record:
+    terms, accepted = channel.terms, channel.accepted
+    previous = None if accepted is None else accepted.previous
+    return wire.Record(
+        channel=terms.channel,
+        chain_id=terms.chain_id,
+        escrow=terms.escrow,
+        salt=terms.salt,
+        customer_deposit=terms.customer_deposit,
+        merchant_deposit=terms.merchant_deposit,
+        proved=_proved(channel.proved),
+        reached=None if accepted is None else _proved(accepted.step),
+        previous=None if previous is None else _proved(previous),
+        authorization=None if accepted is None else _authorization(channel),
+        released=channel.released,
+        completed=channel.completed,
+        closing=None if channel.closing is None else channel.closing.index,
+    )
+
+
+def _bad_signature() -> RpcError:
+    return wire.ERRORS.error("bad_signature", "the merchant's signature does not verify")
+
+
+def _refusal(kind: str, message: str) -> RpcError:
+    return wire.ERRORS.error(kind, message)
