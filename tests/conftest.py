@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fix_chain"]
+pytest_plugins = ["tests.fix_chain", "tests.fix_log", "tests.fix_postgres"]
