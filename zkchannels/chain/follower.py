@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from zkchannels.chain.client import ChainClient, Request, block_request
@@ -119,6 +119,14 @@ class Follower:
         """Return after the next look at the chain that succeeded: at least one for every head."""
         await self._news.wait()
 
+    async def heads(self) -> AsyncGenerator[tuple[Block, int], None]:
+        """Yield the head and the newest final number now, and after every look that succeeded."""
+        while True:
+            news = self._news
+            if self._caught_up and self._head is not None:
+                yield self._head, self._final
+            await news.wait()
+
     async def wait_for(self, predicate: Callable[[], Awaitable[T]]) -> T:
         """Return the predicate's first true value; it is asked now and after every look.
 
@@ -172,7 +180,7 @@ class Follower:
                     async for _ in heads:
                         self._wake.set()
             except ChainUnavailable as error:
-                log.info("no wake-ups from the node, polling", reason=str(error))
+                log.info("chain_polled", reason=str(error))
             self._wake.set()
             pause = FIRST_PAUSE if time.monotonic() - began > SOUND else pause
             await asyncio.sleep(pause)
@@ -185,7 +193,7 @@ class Follower:
     def _failed(self, error: Exception) -> None:
         reason = str(error) or "the chain moves faster than it can be read"
         if reason != self._trouble:
-            log.warning("the chain is not followed", reason=reason)
+            log.warning("chain_not_followed", reason=reason)
         self._trouble = reason
         self._caught_up = False
 
@@ -211,7 +219,7 @@ class Follower:
             self._owed.clear()
         if self._trouble:
             log.info(
-                "the chain is followed",
+                "chain_followed",
                 head=self._final if self._head is None else self._head.number,
             )
         self._trouble = ""
@@ -287,7 +295,7 @@ class Follower:
 
     async def _start_over(self, cursor: Cursor) -> bool:
         """Nothing we know is on the node's chain: it is another history, to be read afresh."""
-        log.error("no known block is on the node's chain any more, reading it afresh")
+        log.error("chain_read_afresh")
         await self._advance(
             cursor,
             Advance(
@@ -426,7 +434,7 @@ class Follower:
 
     async def _advance(self, cursor: Cursor, step: Advance) -> None:
         self._cursor = None  # unknown until the commit is confirmed
-        self._owed |= await self._store.advance(step)
+        await self._store.advance(step, self._owed)
         self._cursor = after(cursor, step)
         self._publish(self._cursor)
         self._progress = time.monotonic()
@@ -438,9 +446,9 @@ class Follower:
     def _tell_reorganisation(self, cursor: Cursor, ancestor: Block) -> None:
         depth = cursor.blocks[-1].number - ancestor.number
         if ancestor.number < cursor.final:
-            log.error("final blocks were reorganised", depth=depth, ancestor=ancestor.number)
+            log.error("final_blocks_reorganised", depth=depth, ancestor=ancestor.number)
         else:
-            log.info("the chain was reorganised", depth=depth, ancestor=ancestor.number)
+            log.info("chain_reorganised", depth=depth, ancestor=ancestor.number)
 
 
 def replace_behind(row: FollowedAddress, behind: int | None) -> FollowedAddress:

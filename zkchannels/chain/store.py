@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
 
 from zkchannels.chain.errors import AnotherChain, IncompleteHistory, MalformedAnswer
 from zkchannels.chain.model import Block, Log
@@ -41,7 +39,7 @@ class SeenEvent:
     final: bool
 
 
-class FollowedAddress(msgspec.Struct, frozen=True):
+class FollowedAddress(NamedTuple):
     """Events from `since` on are stored, up to before `behind`; all of them when that is None."""
 
     address: bytes
@@ -83,20 +81,12 @@ class _Row:
     kind: str
 
 
-class _StateRow(msgspec.Struct):
+class _StateRow(NamedTuple):
     chain_id: int
     final: int
 
 
-class _BlockRow(msgspec.Struct):
-    number: int
-    hash: bytes
-    parent_hash: bytes
-    timestamp: int
-    base_fee: int
-
-
-class _EventRow(msgspec.Struct):
+class _EventRow(NamedTuple):
     channel: bytes
     escrow: bytes
     block_number: int
@@ -104,12 +94,6 @@ class _EventRow(msgspec.Struct):
     topics: list[bytes]
     data: bytes
     final: bool
-
-
-@dataclass(slots=True)
-class _StoredLog:
-    topics: Sequence[bytes] = field(default_factory=list)
-    data: bytes = b""
 
 
 class ChainStore:
@@ -183,44 +167,36 @@ class ChainStore:
             "select number, hash, parent_hash, timestamp, base_fee"
             " from chain_block order by number",
             (),
-            row=_BlockRow,
+            row=Block,
         )
         addresses = await self._database.fetch(
             "select address, since, behind from chain_address order by address",
             (),
             row=FollowedAddress,
         )
-        return Cursor(
-            blocks=tuple(
-                Block(row.number, row.hash, row.parent_hash, row.timestamp, row.base_fee)
-                for row in blocks
-            ),
-            addresses=tuple(addresses),
-            final=state.final,
-        )
+        return Cursor(blocks=tuple(blocks), addresses=tuple(addresses), final=state.final)
 
-    async def advance(self, step: Advance) -> frozenset[bytes]:
-        """Write one step; return the channels with an event added, dropped, or final by it.
+    async def advance(self, step: Advance, changed: set[bytes]) -> None:
+        """Write one step; add to `changed` the channels with an event added, dropped or now final.
 
+        They are added before the commit: when its answer is lost, they are known all the same.
         Raises MalformedAnswer, having written nothing, for a log that no escrow can have emitted.
         """
         rows = [_row(log) for log in step.logs]
 
-        async def write(connection: AsyncConnection[Any]) -> frozenset[bytes]:
-            changed: set[bytes] = set()
+        async def write(connection: AsyncConnection[Any]) -> None:
             if step.unwind_to is not None:
-                changed |= await _unwind(connection, step.unwind_to)
+                changed.update(await _unwind(connection, step.unwind_to))
             await _insert_blocks(connection, step.blocks)
-            changed |= await _insert_events(connection, rows)
+            changed.update(await _insert_events(connection, rows))
             await _set_addresses(connection, step.addresses)
-            changed |= await _set_final(connection, step.final)
+            changed.update(await _set_final(connection, step.final))
             if step.keep_from is not None:
                 await connection.execute(
                     "delete from chain_block where number < %s", [step.keep_from]
                 )
-            return frozenset(changed)
 
-        return await self._database.run(write)
+        await self._database.run(write)
 
     async def _events(self, channels: Collection[bytes]) -> list[tuple[bytes, SeenEvent]]:
         rows = await self._database.fetch(
@@ -266,7 +242,7 @@ def _row(log: Log) -> _Row:
 
 
 def _channel_event(row: _EventRow) -> ChannelEvent:
-    event: Any = decode_event(_StoredLog(row.topics, row.data))
+    event: Any = decode_event(row)
     checked: ChannelEvent = event
     return checked
 
