@@ -1,0 +1,399 @@
+"""The one way to the database: a writer whose transactions run in order, a reader, and listeners.
+
+A lost connection surfaces as DatabaseUnavailable and is remade by the next call; calls that come
+too soon after a failed attempt fail at once, so that nobody waits for a server that is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, Notify, errors, sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import args_row
+
+from zkchannels.service.logging import get_logger
+from zkchannels.store import link
+from zkchannels.store.errors import (
+    CommitOutcomeUnknown,
+    DatabaseUnavailable,
+    StoreError,
+    TransactionFailed,
+)
+
+__all__ = [
+    "CommitOutcomeUnknown",
+    "Database",
+    "DatabaseUnavailable",
+    "Listener",
+    "Notification",
+    "StoreError",
+    "TransactionFailed",
+]
+
+T = TypeVar("T")
+Connection = AsyncConnection[Any]
+Parameters = Sequence[Any] | dict[str, Any]
+
+ANSWER_WITHIN = 15.0
+MOST_ATTEMPTS = 10
+
+_SESSION = """
+select
+    set_config('statement_timeout', case current_setting('statement_timeout')
+        when '0' then %(statement)s else current_setting('statement_timeout') end, false),
+    set_config('idle_in_transaction_session_timeout', %(idle)s, false),
+    current_setting('synchronous_commit'),
+    current_setting('fsync'),
+    current_setting('full_page_writes'),
+    coalesce(current_setting('customerd.throwaway', true), '')
+"""
+
+
+@dataclass(frozen=True)
+class Notification:
+    """One NOTIFY of another connection."""
+
+    channel: str
+    payload: str
+
+
+class Database:
+    """A PostgreSQL database as one process uses it; every method raises DatabaseUnavailable.
+
+    `answer_within` is how many seconds a transaction or a query may take before the server counts
+    as hung and the connection is cut; single statements are cancelled by the server after two
+    thirds of that. `warn` is told once of every server setting that risks committed data; they are
+    logged when it is not given.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        application_name: str,
+        answer_within: float = ANSWER_WITHIN,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self._conninfo = link.complete(dsn, application_name=application_name)
+        self._answer_within = answer_within
+        self._warn = warn or _log_warning
+        self._warned: set[str] = set()
+        self._backoff = link.Backoff()
+        self._writer = self._new_link()
+        self._reader = self._new_link()
+        self._listeners: set[Listener] = set()
+        self._writing: asyncio.Task[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Database {'alive' if self.alive else 'not connected'}>"
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the writer is connected, as far as the last call or a listener could see."""
+        return self._writer.alive
+
+    async def connect(self) -> None:
+        """Open the writer and the reader now, not on first use."""
+        await self._writer.get()
+        try:
+            await self._reader.get()
+        except BaseException:
+            await self._writer.discard()
+            raise
+
+    async def wait_available(self) -> None:
+        """Return as soon as the database answers, trying with growing pauses; never raises."""
+        while True:
+            try:
+                await self.fetch_one_value("select 1")
+                async with self._writer.turn:
+                    await self._writer.get()
+                return
+            except DatabaseUnavailable:
+                await self._backoff.wait()
+
+    async def aclose(self) -> None:
+        """Close all connections; what was not committed is rolled back by the server."""
+        for listener in list(self._listeners):
+            await listener.aclose()
+        await self._writer.discard()
+        await self._reader.discard()
+
+    async def run(
+        self, body: Callable[[Connection], Awaitable[T]], *, answer_within: float | None = None
+    ) -> T:
+        """Run `body` in one transaction on the writer connection and commit it.
+
+        Transactions run one after the other, in the order of the calls. `body` is called again from
+        its start when the server could not serialise it or broke a deadlock, so it must have no
+        effect outside its connection, and wait for nothing else. Its own exceptions roll back and
+        pass through, psycopg's errors among them.
+
+        Raises DatabaseUnavailable (nothing was changed), CommitOutcomeUnknown (read back), or
+        TransactionFailed when `body` hid an error that made the transaction void.
+        """
+        task = asyncio.current_task()
+        if self._writing is not None and self._writing is task:
+            raise StoreError("run() was called inside run()")
+        async with self._writer.turn:
+            self._writing = task
+            try:
+                return await self._retry(body, answer_within or self._answer_within)
+            finally:
+                self._writing = None
+
+    async def fetch(
+        self, statement: str, parameters: Parameters = (), *, row: Callable[..., T]
+    ) -> list[T]:
+        """Return all rows of a query on the reader connection, each as `row(*columns)`.
+
+        The reader sees what is committed. A query whose connection was lost is asked once more.
+        """
+        async with self._reader.turn:
+            try:
+                return await self._query(statement, parameters, row)
+            except _LostWhileIdle:
+                return await self._query(statement, parameters, row)
+
+    async def fetch_one(
+        self, statement: str, parameters: Parameters = (), *, row: Callable[..., T]
+    ) -> T | None:
+        """Return the first row of a query as `row(*columns)`, or None when there is none."""
+        rows = await self.fetch(statement, parameters, row=row)
+        return rows[0] if rows else None
+
+    async def fetch_one_value(self, statement: str, parameters: Parameters = ()) -> Any:
+        """Return the only column of the first row of a query, or None when there is no row."""
+        return await self.fetch_one(statement, parameters, row=_only_column)
+
+    async def listen(self, *channels: str) -> Listener:
+        """Return an iterator of notifications on a connection of its own; LISTEN is in force.
+
+        It also is the quickest witness of the server's end: iterating raises DatabaseUnavailable
+        within milliseconds, and `alive` turns false.
+        """
+        connection = await self._new_link().get()
+        try:
+            with link.deadline(connection, self._answer_within):
+                for channel in channels:
+                    await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+        except psycopg.Error as error:
+            await connection.close()
+            raise DatabaseUnavailable(link.reason(error)) from error
+        except BaseException:
+            await connection.close()
+            raise
+        listener = Listener(self, connection)
+        self._listeners.add(listener)
+        return listener
+
+    def _new_link(self) -> link.Link:
+        return link.Link(
+            self._conninfo,
+            prepare=self._prepare,
+            answer_within=self._answer_within,
+            backoff=self._backoff,
+        )
+
+    async def _prepare(self, connection: Connection) -> None:
+        """Set the session's time limits and check that what is committed will stay."""
+        limits = {
+            "statement": f"{self._answer_within * 2 / 3 * 1000:.0f}ms",
+            "idle": f"{self._answer_within * 1000:.0f}ms",
+        }
+        row = await (await connection.execute(_SESSION, limits)).fetchone()
+        assert row is not None
+        synchronous_commit, fsync, full_page_writes, throwaway = row[2:]
+        if throwaway == "on":
+            return
+        if synchronous_commit == "off":
+            await connection.execute("set synchronous_commit = on")
+            self._warn_once("the server has synchronous_commit off; it is on for our connections")
+        if fsync == "off" or full_page_writes == "off":
+            self._warn_once("the server has fsync or full_page_writes off: a crash loses money")
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
+
+    async def _retry(self, body: Callable[[Connection], Awaitable[T]], answer_within: float) -> T:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._transaction(body, answer_within)
+            except (errors.SerializationFailure, errors.DeadlockDetected):
+                if attempt == MOST_ATTEMPTS:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311 - jitter
+            except _LostWhileIdle:
+                # Nothing was asked of the server yet; the next attempt has a fresh connection.
+                continue
+
+    async def _transaction(
+        self, body: Callable[[Connection], Awaitable[T]], answer_within: float
+    ) -> T:
+        use = await _Use.begin(self._writer, answer_within)
+        begun = committing = False
+        try:
+            with link.deadline(use.connection, answer_within):
+                async with use.connection.transaction():
+                    begun = True
+                    result = await body(use.connection)
+                    if use.connection.info.transaction_status is not TransactionStatus.INTRANS:
+                        _refuse_void(use.connection)
+                    committing = True
+                return result
+        except psycopg.Error as error:
+            if not committing or not link.is_lost(use.connection, error):
+                await use.translate(error, untouched=not begun)
+                raise
+            await self._writer.discard()
+            raise CommitOutcomeUnknown(link.reason(error)) from error
+
+    async def _query(
+        self, statement: str, parameters: Parameters, row: Callable[..., T]
+    ) -> list[T]:
+        use = await _Use.begin(self._reader, self._answer_within)
+        try:
+            with link.deadline(use.connection, self._answer_within):
+                async with use.connection.cursor(row_factory=args_row(row)) as cursor:
+                    await cursor.execute(statement, parameters or None)
+                    return await cursor.fetchall()
+        except psycopg.Error as error:
+            await use.translate(error, untouched=True)
+            raise
+
+    async def _listener_lost(self) -> None:
+        """One connection ended by itself: doubt the idle ones too, they are remade on use."""
+        for other in (self._writer, self._reader):
+            if not other.turn.locked():
+                await other.discard()
+
+
+class Listener:
+    """Iterates over the notifications that arrive on one connection; close it when done."""
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self._database = database
+        self._connection = connection
+        self._notifications: AsyncGenerator[Notify, None] = connection.notifies()
+        self._waiting = False
+        self._closing = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Notification:
+        self._waiting = True
+        try:
+            notify = await anext(self._notifications)
+        except asyncio.CancelledError:
+            # Cancelling ends a generator; the next call goes on where this one was interrupted.
+            self._notifications = self._connection.notifies()
+            raise
+        except psycopg.Error as error:
+            self._waiting = False
+            closing = self._closing
+            await self.aclose()
+            if closing:
+                raise StopAsyncIteration from None
+            await self._database._listener_lost()
+            raise DatabaseUnavailable(link.reason(error)) from error
+        finally:
+            self._waiting = False
+        return Notification(notify.channel, notify.payload)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection; a task that waits for a notification sees the iteration end."""
+        self._closing = True
+        if self._waiting:
+            link.cut(self._connection)
+            return
+        self._database._listeners.discard(self)
+        await self._notifications.aclose()
+        await self._connection.close()
+
+
+class _LostWhileIdle(Exception):
+    """The connection had been lost before this call; a new one may well work."""
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One transaction or query on a link's connection, and what its errors mean."""
+
+    source: link.Link
+    connection: Connection
+    fresh: bool
+    limit: float
+
+    @classmethod
+    async def begin(cls, used: link.Link, answer_within: float) -> _Use:
+        fresh = not used.alive
+        connection = await used.get()
+        return cls(used, connection, fresh, time.monotonic() + answer_within)
+
+    async def translate(self, error: psycopg.Error, *, untouched: bool) -> None:
+        """Raise what an error means for the caller, or return when it is the statement's own.
+
+        `untouched` says that asking again on another connection changes nothing. A fresh connection
+        is not replaced again, and a server that hung would hang for as long again.
+        """
+        if link.is_lost(self.connection, error):
+            await self.source.discard()
+            if untouched and not self.fresh and time.monotonic() < self.limit:
+                raise _LostWhileIdle from error
+        elif isinstance(error, errors.ReadOnlySqlTransaction):
+            # The primary moved: the next connection finds it, by target_session_attrs.
+            await self.source.discard()
+        elif not (isinstance(error, errors.QueryCanceled) or (error.sqlstate or "")[:2] == "53"):
+            return
+        raise DatabaseUnavailable(link.reason(error)) from error
+
+
+def _refuse_void(connection: Connection) -> None:
+    """Say what was swallowed: COMMIT would answer ROLLBACK and look like success."""
+    if connection.closed:
+        raise errors.OperationalError("the connection was lost")
+    raise TransactionFailed("a statement of the transaction had failed")
+
+
+def _only_column(value: Any) -> Any:
+    return value
+
+
+def _log_warning(text: str) -> None:
+    get_logger("zkchannels.store").warning("database_not_durable", reason=text)
