@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 
 from zkchannels.abacus.encoding import encode_amount, encode_scalar
-from zkchannels.abacus.errors import InvalidKey
+from zkchannels.abacus.errors import InvalidKey, InvalidStatement
 from zkchannels.abacus.establish import EstablishBlindings
 from zkchannels.abacus.parameters import R
 from zkchannels.abacus.pay_prover import PayBlindings
@@ -81,6 +81,8 @@ class ChannelSecrets:
         return int.from_bytes(self._derive(label, index, attempt, suffix), "big") % R
 
     def _derive(self, label: bytes, index: int, attempt: int, suffix: bytes = b"") -> bytes:
+        if not 0 <= index < 2**64 or not 0 <= attempt < 2**32:
+            raise InvalidStatement("index or attempt out of range")
         message = len(label).to_bytes(2, "big") + label
         message += index.to_bytes(8, "big") + attempt.to_bytes(4, "big")
         return hmac.digest(self._key, message + suffix, "sha512")

@@ -7,23 +7,23 @@ class AbacusError(ValueError):
     """Base of every error of this package; the message never contains a secret."""
 
 
-class InvalidEncoding(AbacusError):  # noqa: N818 - a documented name
+class InvalidEncoding(AbacusError):
     """Bytes that are no scalar, point or key in the one accepted form."""
 
 
-class InvalidKey(AbacusError):  # noqa: N818
+class InvalidKey(AbacusError):
     """A key whose halves disagree, or with an element that no honest merchant publishes."""
 
 
-class InvalidStatement(AbacusError):  # noqa: N818
+class InvalidStatement(AbacusError):
     """Values about which no true proof exists; raised before anything secret is used."""
 
 
-class InvalidSignature(AbacusError):  # noqa: N818
+class InvalidSignature(AbacusError):
     """A pay token or closing authorization that the merchant did not give for these values."""
 
 
-class InvalidProof(AbacusError):  # noqa: N818
+class InvalidProof(AbacusError):
     """A refused proof; one message for every cause, so that a refusal tells the prover nothing."""
 
     def __init__(self) -> None:
