@@ -1,4 +1,4 @@
-"""PostgreSQL for tests: one throwaway cluster per run, in memory if possible; a fresh database each."""
+"""PostgreSQL for tests: one throwaway cluster per run, in memory if possible, many databases."""
 
 from __future__ import annotations
 

@@ -1,0 +1,114 @@
+"""Sockets handed over by systemd, sockets only the owner may reach, and who is at the other end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import stat
+import struct
+from pathlib import Path
+
+FIRST_PASSED = 3
+# A full backlog refuses a non-blocking connect at once; the kernel caps this at somaxconn.
+BACKLOG = 1024
+LONGEST_PATH = 107
+
+
+class SocketError(Exception):
+    """A listening socket cannot be had; the message says why."""
+
+
+class AlreadyRunning(SocketError):
+    """Another process answers on this socket."""
+
+
+def listen_fds() -> dict[str, list[socket.socket]]:
+    """Return the sockets systemd passed to this process, by FileDescriptorName= of their units.
+
+    Empty when there are none for this process. Takes them once: the variables are removed from the
+    environment, so that children do not mistake them for their own. Other kinds of descriptors
+    (a stored memory file) are left alone.
+    """
+    pid = os.environ.pop("LISTEN_PID", None)
+    count = os.environ.pop("LISTEN_FDS", None)
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    if pid != str(os.getpid()) or count is None or not count.isdecimal():
+        return {}
+    passed: dict[str, list[socket.socket]] = {}
+    for index in range(int(count)):
+        descriptor = FIRST_PASSED + index
+        name = names[index] if index < len(names) and names[index] else "unknown"
+        os.set_inheritable(descriptor, False)
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            received = socket.socket(fileno=descriptor)
+            received.setblocking(False)
+            passed.setdefault(name, []).append(received)
+    return passed
+
+
+def bind_owner_only(path: Path, mode: int = 0o600) -> socket.socket:
+    """Return a listening Unix socket at `path` that never existed with another mode.
+
+    A socket that a killed process left behind is replaced. Raises AlreadyRunning when a process
+    answers there, SocketError when the path cannot be used.
+    """
+    if len(os.fsencode(path)) + 9 > LONGEST_PATH:
+        raise SocketError(f"{path} is too long for a Unix socket")
+    _refuse_living(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        mask = os.umask(0o777 & ~mode)
+        try:
+            listening.bind(os.fspath(temporary))
+        finally:
+            os.umask(mask)
+        try:
+            # Listen first: nobody may ever find the name without an answer behind it.
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+            temporary.rename(path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        listening.close()
+        raise SocketError(f"{path}: {error.strerror}") from error
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def peer_credentials(connected: socket.socket) -> tuple[int, int, int]:
+    """Return (pid, uid, gid) of the process at the other end of a Unix socket when it connected."""
+    size = struct.calcsize("3i")
+    pid, uid, gid = struct.unpack(
+        "3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    return pid, uid, gid
+
+
+def _refuse_living(path: Path) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise SocketError(f"{path} is there and is not a socket")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SocketError(f"{path}: {error.strerror}") from error
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # Blocking would wait for a daemon whose backlog is full; that one is alive (EAGAIN).
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except BlockingIOError:
+            pass
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError as error:
+            raise SocketError(f"{path}: {error.strerror}") from error
+    raise AlreadyRunning(f"another process answers on {path}")
