@@ -1,0 +1,769 @@
+"""One connection: client and server at once on any stream, with everything it holds bounded.
+
+A line is begun only while its answer can be sent: when the other side stops reading, or has as many
+calls in flight as allowed, its next call waits unread in the backlog, and with a full backlog the
+socket is no longer read. Answers to own calls pass, so two busy peers do not block each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import select
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypedDict, TypeVar
+
+from msgspec import UNSET, Raw, Struct
+from msgspec.json import decode as decode_json
+
+from zkchannels.jsonrpc.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    STOPPING,
+    ConnectionLost,
+    ProtocolError,
+    RequestTimeout,
+    RpcError,
+)
+from zkchannels.jsonrpc.framing import LineReader
+from zkchannels.jsonrpc.handlers import Entry, Handlers
+from zkchannels.jsonrpc.message import (
+    UNREADABLE,
+    ErrorBody,
+    Identity,
+    Malformed,
+    Message,
+    encode_failure,
+    encode_notification,
+    encode_request,
+    read_batch,
+    read_message,
+)
+from zkchannels.jsonrpc.method import Method
+
+__all__ = ["Handlers", "Limits", "Log", "Peer", "PeerOptions"]
+
+P = TypeVar("P", bound=Struct)
+R = TypeVar("R")
+
+Log = Callable[..., object]
+"""Called with an event's name and its fields as keywords, as structlog's loggers are."""
+
+WRITE_HIGH = 256 * 1024
+WRITE_LOW = 64 * 1024
+JOIN = 64 * 1024
+"""Bytes of answers that are joined before they are written."""
+SLICE = 64
+"""Lines of one connection that are taken before other connections have their turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one connection; sizes in bytes, times in seconds."""
+
+    max_line: int = 1 << 20
+    """Longest line that is read, and longest request that is sent."""
+    max_outstanding: int = 128
+    """Calls in flight, for each direction."""
+    max_batch: int = 128
+    max_buffer: int = 4 << 20
+    """Unsent bytes at which a notification ends the connection instead of adding to them."""
+    write_stall: float = 30.0
+    """How long the other side may take nothing of what waits for it."""
+    idle_timeout: float | None = None
+    """How long a connection is kept with nothing in flight and no complete line received."""
+
+
+class PeerOptions(TypedDict, total=False):
+    """Keywords that everything that makes a Peer passes on to it."""
+
+    limits: Limits
+    name: str
+    on_closed: Callable[[Peer], object] | None
+    notifications: Literal["refuse", "deliver"]
+    on_notification: Callable[[str, Raw, Peer], object] | None
+    log: Log | None
+
+
+class Listener(Protocol):
+    """What accepted a connection: it decides whether to keep it, and hears of its end."""
+
+    def admit(self, peer: Peer) -> RpcError | None:
+        """Return None to keep the connection, or the error to refuse it with."""
+
+    def forget(self, peer: Peer) -> None:
+        """Hear that the connection has ended."""
+
+
+class _State(enum.Enum):
+    OPEN = enum.auto()
+    DRAINING = enum.auto()  # nothing more is read; what is in flight is still answered
+    CLOSED = enum.auto()
+
+
+class _Gather:
+    """Collects the answers of one batch."""
+
+    __slots__ = ("answers", "missing")
+
+    def __init__(self, missing: int) -> None:
+        self.answers: list[bytes] = []
+        self.missing = missing
+
+
+class _Call:
+    """One call that a task answers."""
+
+    __slots__ = ("answered", "entry", "gather", "identity", "work")
+
+    def __init__(
+        self, entry: Entry, identity: Identity, work: Awaitable[Any], gather: _Gather | None
+    ) -> None:
+        self.entry = entry
+        self.identity = identity
+        self.work = work
+        self.gather = gather
+        self.answered = False
+
+
+class Peer(asyncio.Protocol):
+    """One connection; make it with `serve`, `connect_unix` or `connect_tls`.
+
+    When the other side closes its direction, what is in flight is still answered; over TLS, which
+    asyncio cannot close by halves, the connection ends.
+
+    `notifications`: "refuse" never executes one and ends the connection, as no answer could tell
+    what became of it; "deliver" hands each to `on_notification(name, params, peer)`.
+    `on_closed(peer)` is called once, when the connection has ended. `log` is called with what an
+    operator should know: the event's name and fields.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_backlog",
+        "_backlog_size",
+        "_cancellable",
+        "_congested",
+        "_ended",
+        "_handlers",
+        "_heard",
+        "_idle",
+        "_joined",
+        "_joined_size",
+        "_last_identity",
+        "_listener",
+        "_log",
+        "_loop",
+        "_on_closed",
+        "_on_notification",
+        "_outstanding",
+        "_pending",
+        "_reader",
+        "_reading",
+        "_reason",
+        "_scheduled",
+        "_slots",
+        "_stall",
+        "_state",
+        "_transport",
+        "_writable",
+        "_written",
+        "limits",
+        "name",
+    )
+
+    def __init__(
+        self,
+        handlers: Handlers | None = None,
+        *,
+        limits: Limits = Limits(),
+        name: str = "",
+        on_closed: Callable[[Peer], object] | None = None,
+        notifications: Literal["refuse", "deliver"] = "refuse",
+        on_notification: Callable[[str, Raw, Peer], object] | None = None,
+        log: Log | None = None,
+    ) -> None:
+        if (notifications == "deliver") != (on_notification is not None):
+            raise ValueError('on_notification goes together with notifications="deliver"')
+        self.limits = limits
+        self.name = name
+        self._handlers = handlers
+        self._on_closed = on_closed
+        self._on_notification = on_notification
+        self._log: Log = log or _log
+        self._listener: Listener | None = None
+        self._transport: asyncio.Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._state = _State.OPEN
+        self._reason = "not connected"
+        self._reader = LineReader(limits.max_line)
+        self._reading = True
+        self._backlog: deque[bytes | None] | None = None
+        self._backlog_size = 0
+        self._scheduled = False
+        self._joined: list[bytes] | None = None
+        self._joined_size = 0
+        self._written = 0
+        self._congested = False
+        self._writable: asyncio.Event | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+        self._outstanding = 0
+        self._cancellable: set[asyncio.Task[None]] | None = None
+        self._pending: dict[int, asyncio.Future[Message | None]] = {}
+        self._last_identity = 0
+        self._slots: asyncio.Semaphore | None = None
+        self._ended: asyncio.Event | None = None
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.name or 'unnamed'} {self._state.name.lower()}>"
+
+    # -- what users call ---------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether no further call can be made, or is accepted, on this connection."""
+        return self._state is not _State.OPEN
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The stream under this connection; raises ConnectionLost before it is connected."""
+        if self._transport is None:
+            raise ConnectionLost(self._reason)
+        return self._transport
+
+    async def request(self, method: Method[P, R], params: P, *, timeout: float | None = None) -> R:
+        """Call `method` on the other side and return its result.
+
+        Raises RpcError (the other side's error), RequestTimeout, ConnectionLost; ProtocolError (a
+        ConnectionLost) when the result is not of the method's type; ValueError when the request is
+        longer than `max_line`.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await self._exchange(method.name, params)
+        except TimeoutError:
+            raise RequestTimeout(f"{method.name}: no answer in {timeout} s") from None
+        try:
+            if isinstance(answer.error, ErrorBody):
+                raise _received_error(answer.error)
+            assert isinstance(answer.result, Raw)
+            return method.decode_result(answer.result)
+        except UNREADABLE as error:
+            self._break_off("result_malformed", method=method.name, reason=str(error))
+            raise ProtocolError(f"{method.name}: the answer cannot be read") from None
+
+    def notify(self, name: str, params: Any) -> None:
+        """Send a notification; raises ConnectionLost when the connection has ended.
+
+        Never waits: see `drain`. A connection that has `max_buffer` bytes unsent is ended.
+        """
+        transport = self._require_open()
+        if transport.get_write_buffer_size() > self.limits.max_buffer:
+            self._break_off("reader_too_slow", unsent=transport.get_write_buffer_size())
+            raise ConnectionLost(self._reason)
+        self._emit(encode_notification(name, params))
+
+    async def drain(self) -> None:
+        """Return once little is left unsent; raises ConnectionLost."""
+        await self._uncongested()
+        self._require_open()
+
+    def close(self) -> None:
+        """End the connection once what was written is sent; pending calls fail."""
+        if self._transport is None or self._state is _State.CLOSED:
+            return
+        self._flush()
+        self._end("closed on this side")
+        self._close_transport()
+
+    def abort(self) -> None:
+        """End the connection now; pending calls fail, what is unsent is lost."""
+        if self._transport is None:
+            return
+        self._end("aborted on this side")
+        self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Return when the connection has ended and its socket is closed."""
+        if self._ended is None:
+            self._ended = asyncio.Event()
+        await self._ended.wait()
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; called by the event loop."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
+        refusal = None if self._listener is None else self._listener.admit(self)
+        if refusal is not None:
+            self._log("connection_refused", peer=self.name, reason=refusal.message)
+            self._emit(encode_failure(None, refusal.code, refusal.message, refusal.data))
+            self.close()
+            return
+        if self.limits.idle_timeout is not None:
+            self._heard = self._loop.time()
+            self._idle = self._loop.call_later(self.limits.idle_timeout, self._check_idle)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes; called by the event loop."""
+        if self._state is not _State.OPEN:
+            return
+        lines = self._reader.feed(data)
+        if not lines:
+            return
+        if self._idle is not None and self._loop is not None:
+            self._heard = self._loop.time()
+        if len(lines) == 1 and not self._backlog and self._take(lines[0]):
+            return
+        if self._state is not _State.OPEN:
+            return
+        if self._backlog is None:
+            self._backlog = deque()
+        idle = not self._backlog
+        self._backlog.extend(lines)
+        self._backlog_size += sum(map(_size, lines))
+        if idle:
+            self._work()
+        else:
+            self._regulate()
+
+    def eof_received(self) -> bool:
+        """Answer what is in flight before closing, where the stream can be half closed."""
+        transport = self.transport
+        if self._state is _State.OPEN:
+            if transport.get_extra_info("sslcontext") is not None or _hung_up(transport):
+                self._end("the other side closed")
+            else:
+                self._stop_reading("the other side closed")
+        return self._state is _State.DRAINING
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell everyone who waits; called by the event loop."""
+        self._end("connection lost" if error is None else f"connection lost: {error}")
+        for timer in (self._stall, self._idle):
+            if timer is not None:
+                timer.cancel()
+        for task in self._cancellable or ():
+            task.cancel()
+        if self._ended is None:
+            self._ended = asyncio.Event()
+        self._ended.set()
+        if self._listener is not None:
+            self._listener.forget(self)
+        if self._on_closed is not None:
+            self._on_closed(self)
+
+    def pause_writing(self) -> None:
+        """Stop beginning calls; called by the event loop."""
+        self._congested = True
+        self._watch_stall()
+
+    def resume_writing(self) -> None:
+        """Begin waiting calls; called by the event loop."""
+        self._congested = False
+        if self._stall is not None and self._state is not _State.CLOSED:
+            self._stall.cancel()
+            self._stall = None
+        if self._writable is not None:
+            self._writable.set()
+        self._schedule()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Take lines from the backlog, in order, until one has to wait or the turn is over."""
+        self._scheduled = False
+        backlog = self._backlog
+        if not backlog or self._state is _State.CLOSED:
+            return
+        self._joined = []
+        try:
+            for _ in range(SLICE):
+                if not self._take(backlog[0]):
+                    break
+                if not backlog:
+                    break
+                self._backlog_size -= _size(backlog.popleft())
+                if not backlog:
+                    break
+            else:
+                self._schedule()
+        finally:
+            self._flush()
+            self._joined = None
+        self._regulate()
+        self._finish_if_drained()
+
+    def _schedule(self) -> None:
+        if self._backlog and not self._scheduled and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._work)
+
+    def _regulate(self) -> None:
+        """Read the socket unless the backlog is full."""
+        reading = self._backlog_size <= self.limits.max_line
+        if reading is self._reading or self._state is not _State.OPEN:
+            return
+        self._reading = reading
+        if reading:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def _take(self, line: bytes | None) -> bool:
+        """Process one line; return False when it has to wait."""
+        if line is None:
+            # With own calls pending it may be an answer: whoever waits must not wait in vain.
+            text = f"a line has at most {self.limits.max_line} bytes"
+            malformed = Malformed(INVALID_REQUEST, text, is_answer=bool(self._pending))
+            return self._take_message(malformed)
+        line = line.strip(b" \t\r")
+        if not line:
+            return True
+        if line[0] != ord("["):
+            return self._take_message(read_message(line))
+        batch = read_batch(line, max_batch=self.limits.max_batch)
+        if isinstance(batch, Malformed):
+            return self._take_message(batch)
+        return self._take_batch(batch)
+
+    def _take_message(self, message: Message | Malformed) -> bool:
+        if self._blocked() and _needs_answer(message):
+            return False
+        self._dispatch(message, None)
+        return True
+
+    def _take_batch(self, batch: list[Message | Malformed]) -> bool:
+        for message in batch:
+            if self._ends_connection(message):  # found before anything of the batch is executed
+                self._dispatch(message, None)
+                return True
+        gather = _Gather(sum(map(_needs_answer, batch)))
+        if gather.missing and self._blocked():
+            return False
+        for message in batch:
+            self._dispatch(message, gather)
+        return True
+
+    def _dispatch(self, message: Message | Malformed, gather: _Gather | None) -> None:
+        if isinstance(message, Malformed):
+            if message.is_answer:
+                self._break_off("answer_malformed", reason=message.text)
+            else:
+                self._answer(encode_failure(message.id, message.code, message.text), gather)
+        elif message.method is UNSET:
+            self._take_answer(message)
+        elif message.id is UNSET:
+            self._take_notification(message)
+        else:
+            self._begin(message, gather)
+
+    def _blocked(self) -> bool:
+        return self._congested or self._outstanding >= self.limits.max_outstanding
+
+    def _ends_connection(self, message: Message | Malformed) -> bool:
+        if isinstance(message, Malformed):
+            return message.is_answer
+        is_notification = message.method is not UNSET and message.id is UNSET
+        return is_notification and self._on_notification is None
+
+    def _take_answer(self, answer: Message) -> None:
+        identity = answer.id
+        if isinstance(identity, int):
+            future = self._pending.get(identity)
+            if future is not None:
+                if not future.done():
+                    future.set_result(answer)
+                return
+            if 0 < identity <= self._last_identity:
+                return  # late: its caller has given up
+        error = answer.error.message[:200] if isinstance(answer.error, ErrorBody) else None
+        self._log("answer_unknown", peer=self.name, id=str(identity)[:40], error=error)
+
+    def _take_notification(self, message: Message) -> None:
+        method, params = str(message.method), message.params
+        if self._on_notification is None:
+            self._log("notification_refused", peer=self.name, method=method[:100])
+            self._backlog_size = 0
+            if self._backlog:
+                self._backlog.clear()
+            self._stop_reading("a notification was refused")
+            return
+        try:
+            self._on_notification(method, params if isinstance(params, Raw) else _NOTHING, self)
+        except Exception as error:
+            self._log("notification_failed", peer=self.name, method=method[:100], exc_info=error)
+
+    # -- answering ---------------------------------------------------------------------------------
+
+    def _begin(self, request: Message, gather: _Gather | None) -> None:
+        """Answer a request, now or by a task."""
+        name, identity = str(request.method), request.id
+        assert identity is not UNSET
+        handlers = self._handlers
+        entry = None if handlers is None else handlers.find(name)
+        if handlers is None or entry is None:
+            text = f"method not found: {name[:100]}"
+            self._answer(encode_failure(identity, METHOD_NOT_FOUND, text), gather)
+            return
+        try:
+            params = entry.method.decode_params(request.params)
+        except UNREADABLE as error:
+            text = f"invalid params: {error}"
+            self._answer(encode_failure(identity, INVALID_PARAMS, text), gather)
+            return
+        try:
+            result = entry.handler(params, self)
+            if isinstance(result, Awaitable):
+                self._start(handlers, _Call(entry, identity, result, gather))
+                return
+            answer = handlers.encode(entry, identity, result)
+        except Exception as error:
+            answer = self._failure(entry, identity, error)
+        self._answer(answer, gather)
+
+    def _start(self, handlers: Handlers, call: _Call) -> None:
+        if handlers.task_group is None:
+            raise TypeError("a handler that returns an awaitable needs a task group")
+        attending = self._attend(handlers, call)
+        try:
+            task = handlers.task_group.create_task(attending, name=call.entry.method.name)
+        except RuntimeError:  # the group is ending
+            attending.close()
+            _discard(call.work)
+            raise RpcError(STOPPING, "stopping") from None
+        self._outstanding += 1
+        if call.entry.cancel_on_disconnect:
+            if self._cancellable is None:
+                self._cancellable = set()
+            self._cancellable.add(task)
+        task.add_done_callback(lambda task: self._done(call, task))
+
+    async def _attend(self, handlers: Handlers, call: _Call) -> None:
+        try:
+            result = await call.work
+            await self._uncongested()
+            answer = handlers.encode(call.entry, call.identity, result)
+        except Exception as error:
+            answer = self._failure(call.entry, call.identity, error)
+        call.answered = True
+        self._answer(answer, call.gather)
+
+    def _done(self, call: _Call, task: asyncio.Task[None]) -> None:
+        self._outstanding -= 1
+        if self._cancellable is not None:
+            self._cancellable.discard(task)
+        if not call.answered:
+            _discard(call.work)
+            self._answer(encode_failure(call.identity, STOPPING, "cancelled"), call.gather)
+        self._schedule()
+        self._finish_if_drained()
+
+    def _failure(self, entry: Entry, identity: Identity, error: Exception) -> bytes:
+        if isinstance(error, RpcError):
+            try:
+                return encode_failure(identity, error.code, error.message, error.data)
+            except (TypeError, ValueError) as unfit:
+                error = unfit
+        self._log("handler_failed", peer=self.name, method=entry.method.name, exc_info=error)
+        return encode_failure(identity, INTERNAL_ERROR, type(error).__name__)
+
+    def _answer(self, answer: bytes, gather: _Gather | None) -> None:
+        if gather is None:
+            self._emit(answer)
+            return
+        gather.answers.append(answer)
+        gather.missing -= 1
+        if not gather.missing:
+            self._emit(b"[" + b",".join(gather.answers) + b"]")
+
+    # -- calling -----------------------------------------------------------------------------------
+
+    async def _exchange(self, name: str, params: Any) -> Message:
+        self._require_open()
+        if self._slots is None:
+            self._slots = asyncio.Semaphore(self.limits.max_outstanding)
+        async with self._slots:
+            await self._uncongested()
+            self._require_open()
+            identity = self._last_identity + 1
+            request = encode_request(identity, name, params)
+            if len(request) > self.limits.max_line:
+                raise ValueError(f"{name}: a request has at most {self.limits.max_line} bytes")
+            self._last_identity = identity
+            future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+            self._pending[identity] = future
+            try:
+                self._emit(request)
+                answer = await future
+            finally:
+                del self._pending[identity]
+        if answer is None:
+            raise self._lost()
+        return answer
+
+    def _require_open(self) -> asyncio.Transport:
+        if self._transport is None or self._state is not _State.OPEN:
+            raise self._lost()
+        return self._transport
+
+    def _lost(self) -> ConnectionLost:
+        return ConnectionLost(f"{self.name}: {self._reason}" if self.name else self._reason)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def _emit(self, text: bytes) -> None:
+        """Write one line, joined with others while the backlog is worked on."""
+        if self._state is _State.CLOSED or self._transport is None:
+            return
+        if self._joined is None:
+            self._written += len(text) + 1
+            self._transport.write(text + b"\n")
+            return
+        self._joined.append(text)
+        self._joined_size += len(text) + 1
+        if self._joined_size >= JOIN:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._joined or self._transport is None or self._state is _State.CLOSED:
+            return
+        lines, self._joined = self._joined, []
+        lines.append(b"")
+        self._written += self._joined_size
+        self._joined_size = 0
+        self._transport.write(b"\n".join(lines))
+
+    async def _uncongested(self) -> None:
+        while self._congested:
+            if self._writable is None:
+                self._writable = asyncio.Event()
+            self._writable.clear()
+            await self._writable.wait()
+
+    def _taken(self) -> int:
+        """Return how many bytes the system has taken for the other side."""
+        return self._written - self.transport.get_write_buffer_size()
+
+    def _watch_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+        assert self._loop is not None
+        self._stall = self._loop.call_later(
+            self.limits.write_stall, self._check_stall, self._taken()
+        )
+
+    def _check_stall(self, taken_before: int) -> None:
+        if self._taken() > taken_before:
+            self._watch_stall()
+            return
+        self._log("peer_stalled", peer=self.name, unsent=self.transport.get_write_buffer_size())
+        self._end("the other side does not read")
+        self.transport.abort()
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    def _stop_reading(self, reason: str) -> None:
+        """Accept nothing more; answer what is in flight, then close."""
+        self._reason = reason
+        self._state = _State.DRAINING
+        self.transport.pause_reading()
+        self._finish_if_drained()
+
+    def _finish_if_drained(self) -> None:
+        if self._state is not _State.DRAINING or self._backlog:
+            return
+        self._fail_pending()
+        if not self._outstanding:
+            self._flush()
+            self._end(self._reason)
+            self._close_transport()
+
+    def _close_transport(self) -> None:
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._watch_stall()
+
+    def _break_off(self, event: str, **fields: object) -> None:
+        """End the connection with a peer that breaks the rules."""
+        self._log(event, peer=self.name, **fields)
+        self._end(event.replace("_", " "))
+        self.transport.abort()
+
+    def _end(self, reason: str) -> None:
+        if self._state is _State.CLOSED:
+            return
+        self._state = _State.CLOSED
+        self._reason = reason
+        self._backlog_size = 0
+        if self._backlog:
+            self._backlog.clear()
+        self._fail_pending()
+        self._congested = False
+        if self._writable is not None:
+            self._writable.set()
+
+    def _fail_pending(self) -> None:
+        for future in self._pending.values():
+            if not future.done():
+                future.set_result(None)
+
+    def _check_idle(self) -> None:
+        assert self._loop is not None
+        assert self.limits.idle_timeout is not None
+        left = self._heard + self.limits.idle_timeout - self._loop.time()
+        if self._outstanding or self._pending or self._backlog:
+            left = self.limits.idle_timeout
+        if left > 0:
+            self._idle = self._loop.call_later(left, self._check_idle)
+            return
+        self.close()
+
+
+_NOTHING = Raw(b"{}")
+_logger = logging.getLogger("zkchannels.jsonrpc")
+
+
+def _log(event: str, *, exc_info: BaseException | None = None, **fields: object) -> None:
+    _logger.warning("%s %s", event, fields, exc_info=exc_info)
+
+
+def _size(line: bytes | None) -> int:
+    return 1 if line is None else len(line) + 1
+
+
+def _needs_answer(message: Message | Malformed) -> bool:
+    if isinstance(message, Malformed):
+        return not message.is_answer
+    return message.method is not UNSET and message.id is not UNSET
+
+
+def _discard(work: Awaitable[Any]) -> None:
+    """Close a coroutine that was never begun; one that ended does not mind."""
+    if isinstance(work, Coroutine):
+        work.close()
+
+
+def _received_error(body: ErrorBody) -> RpcError:
+    data = decode_json(body.data) if isinstance(body.data, Raw) else None
+    return RpcError(body.code, body.message, data)
+
+
+def _hung_up(transport: asyncio.Transport) -> bool:
+    """Return whether the other side closed altogether, not only its direction.
+
+    The system knows for Unix sockets; over TCP both look the same until something is written.
+    """
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)
+    return any(flags & select.POLLHUP for _, flags in poll.poll(0))

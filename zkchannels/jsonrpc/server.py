@@ -1,0 +1,150 @@
+"""Listens for connections and makes them; what is accepted is closed again on the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Unpack
+
+from zkchannels.jsonrpc.errors import REFUSED, RpcError
+from zkchannels.jsonrpc.handlers import Handlers
+from zkchannels.jsonrpc.peer import Peer, PeerOptions
+
+BACKLOG = 1024
+HANDSHAKE_TIMEOUT = 10.0
+CONNECT_RETRY = 0.02
+"""Seconds between attempts while the backlog of a Unix socket is full."""
+
+
+class Server:
+    """The accepted connections of one listening socket."""
+
+    def __init__(self, accept: Callable[[asyncio.Transport], bool] | None) -> None:
+        self._accept = accept
+        self._stopping = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.connections: set[Peer] = set()
+
+    def admit(self, peer: Peer) -> RpcError | None:
+        """Keep a new connection, or return the error that refuses it."""
+        self.connections.add(peer)
+        self._empty.clear()
+        if self._stopping:
+            return RpcError(REFUSED, "stopping")
+        try:
+            if self._accept is not None and not self._accept(peer.transport):
+                return RpcError(REFUSED, "connection refused")
+        except RpcError as error:
+            return error
+        except Exception as error:  # who cannot be checked is not let in
+            return RpcError(REFUSED, f"connection refused: {type(error).__name__}")
+        return None
+
+    def forget(self, peer: Peer) -> None:
+        """Hear that a connection has ended."""
+        self.connections.discard(peer)
+        if not self.connections:
+            self._empty.set()
+
+    async def stop(self, grace: float) -> None:
+        """Close all connections; those that do not take what is written within `grace` are cut."""
+        self._stopping = True
+        for peer in list(self.connections):
+            peer.close()
+        try:
+            async with asyncio.timeout(grace):
+                await self._empty.wait()
+        except TimeoutError:
+            for peer in list(self.connections):
+                peer.abort()
+            await self._empty.wait()
+
+
+@asynccontextmanager
+async def serve(
+    listening: socket.socket,
+    factory: Callable[[], Peer],
+    *,
+    ssl: ssl.SSLContext | None = None,
+    accept: Callable[[asyncio.Transport], bool] | None = None,
+    grace: float = 1.0,
+) -> AsyncIterator[Server]:
+    """Serve a bound socket, Unix or TCP, for as long as the body runs; then close everything.
+
+    `accept` sees each new connection: when it returns False or raises RpcError, one error line is
+    written and the connection is closed. The listening socket is closed on exit, its file stays.
+    """
+    server = Server(accept)
+
+    def accepted() -> Peer:
+        peer = factory()
+        peer._listener = server
+        return peer
+
+    listener = await asyncio.get_running_loop().create_server(
+        accepted,
+        sock=listening,
+        ssl=ssl,
+        backlog=BACKLOG,
+        ssl_handshake_timeout=HANDSHAKE_TIMEOUT if ssl is not None else None,
+    )
+    try:
+        yield server
+    finally:
+        listener.close()
+        await server.stop(grace)
+
+
+async def connect_unix(
+    path: str | os.PathLike[str],
+    handlers: Handlers | None = None,
+    **options: Unpack[PeerOptions],
+) -> Peer:
+    """Connect to a Unix socket; raises OSError. Waits while the socket's backlog is full."""
+    peer = Peer(handlers, **options)
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        # A full backlog refuses with EAGAIN and leaves nothing to wait on; the event loop's own
+        # sock_connect takes that for a connection in progress.
+        while (error := connecting.connect_ex(os.fspath(path))) == errno.EAGAIN:  # noqa: ASYNC110
+            await asyncio.sleep(CONNECT_RETRY)
+        if error:
+            raise OSError(error, os.strerror(error), os.fspath(path))
+        await asyncio.get_running_loop().create_connection(lambda: peer, sock=connecting)
+    except BaseException:
+        connecting.close()
+        raise
+    return peer
+
+
+async def connect_tls(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    handlers: Handlers | None = None,
+    *,
+    server_hostname: str | None = None,
+    **options: Unpack[PeerOptions],
+) -> Peer:
+    """Connect over TCP and TLS; raises OSError (ssl.SSLError is one).
+
+    `server_hostname` is what the certificate is checked for when it is not `host`.
+    """
+    peer = Peer(handlers, **options)
+    await asyncio.get_running_loop().create_connection(
+        lambda: peer,
+        host,
+        port,
+        ssl=context,
+        server_hostname=server_hostname or host,
+        ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+        happy_eyeballs_delay=0.25,
+    )
+    return peer
