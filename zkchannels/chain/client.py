@@ -34,7 +34,6 @@ T = TypeVar("T")
 LARGEST_ANSWER = 64 << 20  # bytes; an eth_getLogs over a busy range, not an endless stream
 FIRST_PAUSE = 1.0  # seconds for which a failing endpoint comes last
 LONGEST_PAUSE = 60.0
-HEARTBEAT = 15.0  # seconds between WebSocket pings; no pong within half of it: dead
 FEE_BLOCKS = 5
 _TOO_MANY_REQUESTS = 429
 
@@ -79,18 +78,25 @@ class ChainClient:
 
     `endpoints` are URLs, preferred ones first: `https://host/path`, or `http://host:8545
     ws://host:8546` (one text, separated by a space) where the WebSocket is elsewhere. An endpoint
-    that fails comes last for a while. Every endpoint must be on `chain_id`; without it the first
-    one that answers decides. Every method raises ChainUnavailable when no endpoint gives a usable
-    answer, and ChainError when one refuses the request.
+    that fails comes last for a while. `timeout` and `heartbeat` (of WebSockets: a ping without an
+    answer for half as long ends it) are seconds. Every endpoint must be on `chain_id`; without it
+    the first one that answers decides. Every method raises ChainUnavailable when no endpoint gives
+    a usable answer, and ChainError when one refuses the request.
     """
 
     def __init__(
-        self, endpoints: Sequence[str], *, timeout: float = 10.0, chain_id: int | None = None
+        self,
+        endpoints: Sequence[str],
+        *,
+        timeout: float = 10.0,
+        heartbeat: float = 15.0,
+        chain_id: int | None = None,
     ) -> None:
         if not endpoints:
             raise ValueError("a chain client needs at least one endpoint")
         self._endpoints = [parse_endpoint(text) for text in endpoints]
         self._timeout = timeout
+        self._heartbeat = heartbeat
         self._chain_id = chain_id
         self._session: aiohttp.ClientSession | None = None
         self._ids = itertools.count(1)
@@ -217,7 +223,7 @@ class ChainClient:
         subscribe = {"jsonrpc": "2.0", "id": 0, "method": "eth_subscribe", "params": ["newHeads"]}
         try:
             async with self._open().ws_connect(
-                endpoint.websocket, heartbeat=HEARTBEAT, timeout=_close_timeout()
+                endpoint.websocket, heartbeat=self._heartbeat, timeout=_close_timeout()
             ) as socket:
                 await socket.send_json(subscribe)
                 answer = await asyncio.wait_for(socket.receive(), self._timeout)

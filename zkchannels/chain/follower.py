@@ -83,6 +83,7 @@ class Follower:
         self._trouble = "not started"
         self._wake = asyncio.Event()
         self._news = asyncio.Event()
+        self._looked = asyncio.Event()
 
     @property
     def head(self) -> Block | None:
@@ -126,6 +127,17 @@ class Follower:
             if self._caught_up and self._head is not None:
                 yield self._head, self._final
             await news.wait()
+
+    async def follows(self) -> AsyncGenerator[bool, None]:
+        """Yield `following` now and whenever a look, good or bad, has changed it."""
+        told: bool | None = None
+        while True:
+            looked = self._looked
+            now = self.following
+            if now is not told:
+                told = now
+                yield now
+            await looked.wait()
 
     async def wait_for(self, predicate: Callable[[], Awaitable[T]]) -> T:
         """Return the predicate's first true value; it is asked now and after every look.
@@ -196,6 +208,7 @@ class Follower:
             log.warning("chain_not_followed", reason=reason)
         self._trouble = reason
         self._caught_up = False
+        self._tell_looked()
 
     # -- one look ---------------------------------------------------------------------------------
 
@@ -227,6 +240,11 @@ class Follower:
         self._progress = time.monotonic()
         news, self._news = self._news, asyncio.Event()
         news.set()
+        self._tell_looked()
+
+    def _tell_looked(self) -> None:
+        looked, self._looked = self._looked, asyncio.Event()
+        looked.set()
 
     async def _step(self) -> bool:
         """Read one batch of blocks; False when there is nothing more to read."""
