@@ -61,20 +61,23 @@ class Signer:
         }
         return {method: _answering(answer) for method, answer in answers.items()}
 
-    def warm(self) -> None:
-        """Load the keys of the registered escrows and build their tables, ahead of a payment.
+    def escrows(self) -> list[Escrow]:
+        """The registered escrows. Raises StoreUnavailable."""
+        return self._store.escrows()
+
+    def warm(self, escrow: Escrow) -> None:
+        """Load an escrow's key and build its tables, ahead of the first payment.
 
         Tables are made by use: a proof of a state that no channel has, and a check of its two
         commitments taken for a signature, touch most of them.
         """
         secrets = self.wallet.channel(0)
         state, blindings = secrets.state(0, 0, 0, 0), secrets.establish_blindings()
-        for escrow in self._store.escrows():
-            key = self._key(escrow)
-            session = abacus.context(escrow.chain_id, escrow.escrow, bytes(16))
-            proof = abacus.prove_establish(key, session, state, blindings)
-            with suppress(InvalidSignature):
-                abacus.check_blinded(key, proof[:96], state, blindings.state)
+        key = self._key(escrow)
+        session = abacus.context(escrow.chain_id, escrow.escrow, bytes(16))
+        proof = abacus.prove_establish(key, session, state, blindings)
+        with suppress(InvalidSignature):
+            abacus.check_blinded(key, proof[:96], state, blindings.state)
 
     # -- records ----------------------------------------------------------------------------------
 

@@ -151,7 +151,15 @@ class Store:
             *values,
         )
         return [
-            Escrow(*row[:4], unit=int.from_bytes(row[4]), g1_half=row[5], escrow_key=row[6])
+            Escrow(
+                chain_id=row[0],
+                escrow=row[1],
+                merchant=row[2],
+                token=row[3],
+                unit=int.from_bytes(row[4]),
+                g1_half=row[5],
+                escrow_key=row[6],
+            )
             for row in rows
         ]
 

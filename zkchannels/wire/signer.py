@@ -294,7 +294,7 @@ class RecordsParams(Request, frozen=True):
     """A page of the signer's records, in order of channel id, after the given one."""
 
     after: bytes = b""
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 500
+    limit: Annotated[int, Meta(ge=1, le=500)] = 500
 
 
 class Proved(Answer, frozen=True):

@@ -1,0 +1,180 @@
+"""The link to the daemon: dial, introduce, answer, notice silence, dial again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Self, TypeVar
+
+import msgspec
+
+from customersigner.errors import StoreUnavailable
+from customersigner.signer import Signer
+from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
+from zkchannels.jsonrpc.handlers import Handlers
+from zkchannels.jsonrpc.peer import Peer
+from zkchannels.service.logging import get_logger
+from zkchannels.wire import signer as wire
+from zkchannels.wire.errors import kind_of
+
+T = TypeVar("T")
+Dial = Callable[[Handlers], Awaitable[Peer]]
+
+SHORTEST_DELAY: Final = 0.2
+LONGEST_DELAY: Final = 30.0
+STABLE_AFTER: Final = 1.0
+"""Seconds after which a link counts as having worked, so that the next one is dialled at once."""
+INTRODUCTION_TIMEOUT: Final = 10.0
+
+log = get_logger("customersigner.link")
+
+
+def delay(failures: int, chance: float) -> float:
+    """Seconds to wait before dialling again: doubling from 0.2 to 30, jittered by half.
+
+    failures: attempts that failed in a row, from 0; chance: uniform in [0, 1)
+    """
+    longest = min(LONGEST_DELAY, SHORTEST_DELAY * float(2 ** min(failures, 16)))
+    return max(SHORTEST_DELAY, longest * (0.5 + chance / 2))
+
+
+class Worker:
+    """One thread for all that waits for the disk or computes: in order, off the event loop.
+
+    The loop stays free for pings, so that a slow disk is never taken for a dead signer.
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="signer")
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run a function after all earlier ones; cancelling the caller does not stop it."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, function, *arguments)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(wait=True)
+
+
+class Link:
+    """Keeps the signer attached to its daemon, over one connection after the other.
+
+    `dial` connects a peer with the given handlers. `on_status` is told in plain words how the link
+    stands.
+    """
+
+    def __init__(
+        self,
+        dial: Dial,
+        signer: Signer,
+        worker: Worker,
+        *,
+        on_status: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._dial = dial
+        self._signer = signer
+        self._worker = worker
+        self._on_status = on_status
+        self._heard = 0.0
+        self._warm = False
+
+    async def run(self) -> None:
+        """Serve the daemon until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            handlers = self._handlers(group)
+            failures = 0
+            while True:
+                began = asyncio.get_running_loop().time()
+                await self._serve_once(handlers, group)
+                lasted = asyncio.get_running_loop().time() - began
+                failures = 0 if lasted >= STABLE_AFTER else failures + 1
+                self._on_status("waiting for the daemon")
+                await asyncio.sleep(delay(failures, random.random()))  # noqa: S311 - a jitter
+
+    async def _serve_once(self, handlers: Handlers, group: asyncio.TaskGroup) -> None:
+        try:
+            peer = await self._dial(handlers)
+        except OSError as error:
+            log.info("daemon_not_reached", reason=error.strerror or str(error))
+            return
+        try:
+            attached = await self._introduce(peer)
+            log.info("attached", generation=attached.generation)
+            self._on_status("attached to the daemon")
+            if not self._warm:
+                self._warm = True
+                group.create_task(self._warm_up())
+            await self._until_silent(peer, attached.gone_after)
+            log.warning("link_lost")
+        except (ConnectionLost, RequestTimeout) as error:
+            log.warning("link_lost", reason=str(error))
+        except RpcError as error:
+            log.error("daemon_refused", reason=error.message, kind=kind_of(error))
+        finally:
+            peer.abort()
+
+    async def _warm_up(self) -> None:
+        """Prepare the keys one by one, so that requests come in between."""
+        try:
+            for escrow in await self._worker.run(self._signer.escrows):
+                await self._worker.run(self._signer.warm, escrow)
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", reason=str(error))
+
+    async def _introduce(self, peer: Peer) -> wire.Attached:
+        wallet = self._signer.wallet
+        self._hear()
+        welcome = await peer.request(
+            wire.LINK_HELLO,
+            wire.LinkHelloParams(wire.LINK_VERSION, wallet.identity),
+            timeout=INTRODUCTION_TIMEOUT,
+        )
+        return await peer.request(
+            wire.LINK_ATTACH,
+            wire.LinkAttachParams(
+                wallet.answer(welcome.challenge),
+                wallet.account.address,
+                self._signer.policy.names,
+            ),
+            timeout=INTRODUCTION_TIMEOUT,
+        )
+
+    async def _until_silent(self, peer: Peer, gone_after: float) -> None:
+        """Return when the connection ended, or when the daemon said nothing for too long."""
+        loop = asyncio.get_running_loop()
+        while (left := self._heard + gone_after - loop.time()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    await peer.wait_closed()
+            except TimeoutError:
+                continue
+            return
+        log.warning("daemon_silent", seconds=gone_after)
+
+    def _handlers(self, group: asyncio.TaskGroup) -> Handlers:
+        handlers = Handlers(task_group=group)
+        handlers.register(wire.PING, self._ping)
+        for method, answer in self._signer.methods().items():
+            handlers.register(method, self._queued(answer))
+        return handlers
+
+    def _ping(self, _params: wire.Nothing, _peer: Peer) -> wire.Done:
+        self._hear()
+        return wire.Done()
+
+    def _queued(
+        self, answer: Callable[[Any], msgspec.Struct]
+    ) -> Callable[[Any, Peer], Awaitable[msgspec.Struct]]:
+        async def handle(params: Any, _peer: Peer) -> msgspec.Struct:
+            self._hear()
+            return await self._worker.run(answer, params)
+
+        return handle
+
+    def _hear(self) -> None:
+        self._heard = asyncio.get_running_loop().time()
