@@ -28,7 +28,7 @@ def executable() -> str:
 
 
 class Anvil(DevChain):
-    """A running anvil with the rules of Prague.
+    """A running anvil, with the rules of Prague unless another hardfork is named.
 
     `finality` is how many blocks `finalized` lags behind the head (a multiple of 2; `safe` lags
     half as many). `state` is a file that keeps the chain across `restart`. With `block_time`
@@ -42,8 +42,9 @@ class Anvil(DevChain):
         block_time: float | None = None,
         state: Path | None = None,
         port: int = 0,
+        hardfork: str = "prague",
     ) -> None:
-        self._options = ["--hardfork", "prague", "--slots-in-an-epoch", str(finality // 2)]
+        self._options = ["--hardfork", hardfork, "--slots-in-an-epoch", str(finality // 2)]
         self._options += ["--chain-id", str(self.chain_id), "--host", "127.0.0.1"]
         if block_time is not None:
             self._options += ["--block-time", str(block_time)]
