@@ -60,10 +60,11 @@ def coefficients_of(digits: Sequence[int], masks: Sequence[int], y: int) -> list
     for digit, mask in zip(digits[:-1], masks[:-1], strict=True):
         e1, e2, e3 = _SYMMETRIC[digit]
         square = mask * mask % R
-        q0 += power * (square * square % R)
-        q1 += power * (square * mask % R * e1)
-        q2 += power * (square * e2)
-        q3 += power * (mask * e3)
+        weighted = power * square % R
+        q0 += weighted * square
+        q1 += weighted * mask * e1
+        q2 += weighted * e2
+        q3 += power * mask * e3
         power = power * y % R
     bit, mask = digits[-1], masks[-1]
     q2 += power * (mask * mask % R)
