@@ -42,6 +42,8 @@ def database_dsn(postgres_cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def own_cluster(memory_directory: Path) -> Iterator[Cluster]:
-    """A throwaway cluster of the test's own, to be killed, stopped and restarted at will."""
-    with Cluster(memory_directory / f"own-{next(_NUMBERS)}", settings=THROWAWAY) as cluster:
+    """A cluster of the test's own, to be killed, stopped and restarted at will."""
+    # What is committed outlives the server, though not the machine.
+    settings = {**THROWAWAY, "synchronous_commit": "on"}
+    with Cluster(memory_directory / f"own-{next(_NUMBERS)}", settings=settings) as cluster:
         yield cluster

@@ -55,6 +55,11 @@ select
     current_setting('full_page_writes'),
     coalesce(current_setting('customerd.throwaway', true), '')
 """
+_WHO = "select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
+_END = """
+select pg_terminate_backend(pid, %s) from pg_stat_activity
+where pid = %s and backend_start = %s and pid <> pg_backend_pid()
+"""
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,13 @@ class Database:
         self._warn = warn or _log_warning
         self._warned: set[str] = set()
         self._backoff = link.Backoff()
-        self._writer = self._new_link()
-        self._reader = self._new_link()
+        self._writer = self._new_link(self._prepare_writer)
+        self._reader = self._new_link(self._prepare)
         self._listeners: set[Listener] = set()
         self._writing: asyncio.Task[Any] | None = None
+        # The server process of the writer connection, and one that may still be about to commit.
+        self._backend: tuple[int, Any] | None = None
+        self._doubtful: tuple[int, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Database {'alive' if self.alive else 'not connected'}>"
@@ -149,8 +157,9 @@ class Database:
         effect outside its connection, and wait for nothing else. Its own exceptions roll back and
         pass through, psycopg's errors among them.
 
-        Raises DatabaseUnavailable (nothing was changed), CommitOutcomeUnknown (read back), or
-        TransactionFailed when `body` hid an error that made the transaction void.
+        Raises DatabaseUnavailable (nothing was changed), CommitOutcomeUnknown (it may have been:
+        what any later call reads decides), or TransactionFailed when `body` hid an error that made
+        the transaction void.
         """
         task = asyncio.current_task()
         if self._writing is not None and self._writing is task:
@@ -192,7 +201,7 @@ class Database:
         It also is the quickest witness of the server's end: iterating raises DatabaseUnavailable
         within milliseconds, and `alive` turns false.
         """
-        connection = await self._new_link().get()
+        connection = await self._new_link(self._prepare).get()
         try:
             with link.deadline(connection, self._answer_within):
                 for channel in channels:
@@ -207,13 +216,17 @@ class Database:
         self._listeners.add(listener)
         return listener
 
-    def _new_link(self) -> link.Link:
+    def _new_link(self, prepare: Callable[[Connection], Awaitable[None]]) -> link.Link:
         return link.Link(
             self._conninfo,
-            prepare=self._prepare,
+            prepare=prepare,
             answer_within=self._answer_within,
             backoff=self._backoff,
         )
+
+    async def _prepare_writer(self, connection: Connection) -> None:
+        await self._prepare(connection)
+        self._backend = await (await connection.execute(_WHO)).fetchone()
 
     async def _prepare(self, connection: Connection) -> None:
         """Set the session's time limits and check that what is committed will stay."""
@@ -255,6 +268,7 @@ class Database:
         self, body: Callable[[Connection], Awaitable[T]], answer_within: float
     ) -> T:
         use = await _Use.begin(self._writer, answer_within)
+        await self._settle(use)
         begun = committing = False
         try:
             with link.deadline(use.connection, answer_within):
@@ -269,6 +283,7 @@ class Database:
             if not committing or not link.is_lost(use.connection, error):
                 await use.translate(error, untouched=not begun)
                 raise
+            self._doubtful = self._backend
             await self._writer.discard()
             raise CommitOutcomeUnknown(link.reason(error)) from error
 
@@ -276,6 +291,7 @@ class Database:
         self, statement: str, parameters: Parameters, row: Callable[..., T]
     ) -> list[T]:
         use = await _Use.begin(self._reader, self._answer_within)
+        await self._settle(use)
         try:
             with link.deadline(use.connection, self._answer_within):
                 async with use.connection.cursor(row_factory=args_row(row)) as cursor:
@@ -284,6 +300,26 @@ class Database:
         except psycopg.Error as error:
             await use.translate(error, untouched=True)
             raise
+
+    async def _settle(self, use: _Use) -> None:
+        """After a commit without an answer: nothing is read or written before its server ended.
+
+        A backend that hung may commit long after it was given up, behind the back of a caller who
+        read that nothing is there.
+        """
+        if self._doubtful is None:
+            return
+        patience = round(self._answer_within / 3 * 1000)
+        try:
+            with link.deadline(use.connection, self._answer_within):
+                ended = await use.connection.execute(_END, [patience, *self._doubtful])
+                row = await ended.fetchone()
+        except psycopg.Error as error:
+            await use.translate(error, untouched=True)
+            raise
+        if row is not None and not row[0]:
+            raise DatabaseUnavailable("the server still works on a commit that was given up")
+        self._doubtful = None
 
     async def _listener_lost(self) -> None:
         """One connection ended by itself: doubt the idle ones too, they are remade on use."""

@@ -15,7 +15,8 @@ class CommitOutcomeUnknown(DatabaseUnavailable):
     """The connection was lost while the server committed: the change may be there or not.
 
     The only one of its kind that may have changed something. Read back, by the operation's own
-    unique key, whether it is there; never assume either.
+    unique key, whether it is there; never assume either. Calls after this one fail with
+    DatabaseUnavailable until the server has ended that connection, so what they read is final.
     """
 
 
