@@ -20,7 +20,8 @@ from merchantd.errors import MerchantError
 from merchantd.output import show_json, show_record, show_table
 from zkchannels.chain.errors import ChainFailure
 from zkchannels.escrow.ethereum import ZERO_ADDRESS, InvalidAddress, checksum, parse_address
-from zkchannels.service.configuration import ConfigurationError, parse_duration
+from zkchannels.service import logging
+from zkchannels.service.configuration import ConfigurationError, duration
 from zkchannels.service.secretfile import SecretFileError
 from zkchannels.store.errors import StoreError
 
@@ -31,7 +32,6 @@ _TROUBLE = (
     SecretFileError,
     OSError,
 )
-_NATIVE = {"symbol": "ETH", "decimals": 18, "unit": 10**9}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(options.config)
     except ConfigurationError as error:
         return _complain(error, status=2)
+    # On standard error: what a command prints is its result alone.
+    logging.configure(
+        "merchantd", level=settings.log_level if options.command == "run" else "warning"
+    )
     try:
         return asyncio.run(_COMMANDS[options.command](settings, options))
     except TimeoutError:
@@ -99,7 +103,7 @@ def _address(text: str) -> bytes:
 
 def _duration(text: str) -> float:
     try:
-        return parse_duration(text)
+        return duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -107,13 +111,16 @@ def _duration(text: str) -> float:
 async def _init(settings: Settings, options: argparse.Namespace) -> int:
     from merchantd.initialise import Asset, initialise  # noqa: PLC0415  (brings the cryptography)
 
-    given = {name: getattr(options, name) for name in _NATIVE}
-    if options.token != ZERO_ADDRESS and None in given.values():
+    if options.token != ZERO_ADDRESS and None in (options.symbol, options.decimals, options.unit):
         raise MerchantError("for a token give --symbol, --decimals and --unit")
-    chosen = {name: _NATIVE[name] if value is None else value for name, value in given.items()}
-    done = await initialise(
-        settings, Asset(token=options.token, delay=int(options.delay), **chosen)
+    asset = Asset(
+        token=options.token,
+        symbol="ETH" if options.symbol is None else options.symbol,
+        decimals=18 if options.decimals is None else options.decimals,
+        unit=10**9 if options.unit is None else options.unit,
+        delay=int(options.delay),
     )
+    done = await initialise(settings, asset)
     address = checksum(done.escrow.address)
     row = {
         "address": f"zkchannel://{settings.listen.names[0]}:{settings.listen.port}/{address}",

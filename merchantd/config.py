@@ -38,7 +38,7 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = DEFAULT_PORT
     certificate: str = "certificate.pem"
     private_key: str = "certificate.key"
-    names: list[str] = ["localhost"]
+    names: Annotated[tuple[str, ...], Meta(min_length=1)] = ("localhost",)
     """Host names and addresses of the certificate that `merchantd init` makes."""
 
 
@@ -73,6 +73,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     session_lifetime: Seconds = 600.0
     connections_per_address: Annotated[int, Meta(ge=1)] = 256
     connections: Annotated[int, Meta(ge=1)] = 10_000
+    idle: Seconds = 600.0
+    """After how long without a message a connection is closed; above the approver's timeout."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

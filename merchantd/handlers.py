@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from merchantd.addresses import source_of
 from merchantd.approver import Approval, Approver, ApproverUnavailable, Rejected
 from merchantd.decisions import LocalChannel, agreed_terms
 from merchantd.store.records import Conflict, Establishment, Payment, ProveStanding, Records
@@ -39,6 +39,7 @@ from zkchannels.escrow.ethereum import InvalidEcdsaSignature, PrivateKey, recove
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.escrow.typed_data import mutual_close_digest, recovery_digest
 from zkchannels.service.logging import get_logger
+from zkchannels.store.database import DatabaseUnavailable
 from zkchannels.wire import merchant as wire
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from zkchannels.jsonrpc.peer import Handlers, Peer
 
 _log = get_logger("merchantd.handlers")
+_Params = TypeVar("_Params")
 _Result = TypeVar("_Result")
 _PAY_COMMITMENTS = slice(96, 240)
 _ESTABLISH_COMMITMENTS = slice(0, 96)
@@ -117,15 +119,15 @@ class MerchantHandlers:
     def register(self, handlers: Handlers) -> None:
         """Offer every method of the protocol."""
         handlers.register(wire.HELLO, self.hello)
-        handlers.register(wire.ESTABLISH_PROPOSE, self.establish_propose)
-        handlers.register(wire.ESTABLISH_PROVE, self.establish_prove)
-        handlers.register(wire.ESTABLISH_ACTIVATE, self.establish_activate)
-        handlers.register(wire.PAY_PROPOSE, self.pay_propose)
-        handlers.register(wire.PAY_PROVE, self.pay_prove)
-        handlers.register(wire.PAY_REVOKE, self.pay_revoke)
-        handlers.register(wire.CLOSE_MUTUAL, self.close_mutual)
-        handlers.register(wire.ESTABLISH_RECOVER, self.establish_recover)
-        handlers.register(wire.PAY_RECOVER, self.pay_recover)
+        handlers.register(wire.ESTABLISH_PROPOSE, _reachable(self.establish_propose))
+        handlers.register(wire.ESTABLISH_PROVE, _reachable(self.establish_prove))
+        handlers.register(wire.ESTABLISH_ACTIVATE, _reachable(self.establish_activate))
+        handlers.register(wire.PAY_PROPOSE, _reachable(self.pay_propose))
+        handlers.register(wire.PAY_PROVE, _reachable(self.pay_prove))
+        handlers.register(wire.PAY_REVOKE, _reachable(self.pay_revoke))
+        handlers.register(wire.CLOSE_MUTUAL, _reachable(self.close_mutual))
+        handlers.register(wire.ESTABLISH_RECOVER, _reachable(self.establish_recover))
+        handlers.register(wire.PAY_RECOVER, _reachable(self.pay_recover))
 
     # Terms
 
@@ -230,10 +232,10 @@ class MerchantHandlers:
         except AbacusError:
             await self._records.refuse(channel, commitments, params.session)
             raise _bad_proof() from None
-        answer = self._key.blind_sign(accepted.close)
-        await self._records.establish(channel, commitments, params.session, answer)
-        _log.info("channel established", channel=channel.hex())
-        return wire.BlindedAuthorization(answer)
+        signature = self._key.blind_sign(accepted.close)
+        await self._records.establish(channel, commitments, params.session, signature)
+        _log.info("channel_established", channel=channel.hex())
+        return wire.BlindedAuthorization(signature)
 
     async def establish_activate(
         self, params: wire.EstablishActivateParams, _peer: Peer
@@ -260,7 +262,7 @@ class MerchantHandlers:
             return wire.Activation(None, funding.confirmations, self._confirmations)
         token = self._key.blind_sign(known.commitments[:48])
         await self._records.activate(params.channel, token)
-        _log.info("channel activated", channel=params.channel.hex())
+        _log.info("channel_activated", channel=params.channel.hex())
         return wire.Activation(token, funding.confirmations, self._confirmations)
 
     # Pay
@@ -321,9 +323,9 @@ class MerchantHandlers:
         except AbacusError:
             await self._records.refuse(params.nonce, commitments, params.session)
             raise _bad_proof() from None
-        answer = self._key.blind_sign(accepted.close)
-        await self._records.bind(params.nonce, commitments, params.session, answer)
-        return wire.BlindedAuthorization(answer)
+        signature = self._key.blind_sign(accepted.close)
+        await self._records.bind(params.nonce, commitments, params.session, signature)
+        return wire.BlindedAuthorization(signature)
 
     async def _repeat_prove(
         self, session: bytes, commitments: bytes, standing: ProveStanding
@@ -367,7 +369,7 @@ class MerchantHandlers:
             raise Conflict
         if used.secret is None:
             await self._records.learn_secret(lock, secret)
-            _log.warning("a payment from a closed channel was refused")
+            _log.warning("payment_from_closed_channel_refused")
         raise _refusal("lock_used", "this lock is revoked or its channel was closed")
 
     async def _pay_token(self, nonce: bytes, payment: Payment, token: bytes) -> wire.PayToken:
@@ -382,7 +384,7 @@ class MerchantHandlers:
             try:
                 note = await self._approver.service_note(payment.resource)
             except ApproverUnavailable as error:
-                _log.warning("no service note can be had", reason=str(error))
+                _log.warning("service_note_unavailable", reason=str(error))
                 raise _refusal("later", "the merchant's service does not answer") from None
         return await self._records.deliver_note(nonce, note)
 
@@ -416,7 +418,7 @@ class MerchantHandlers:
             int.from_bytes(params.channel),
             *balances,
         )
-        _log.info("mutual close agreed", channel=params.channel.hex())
+        _log.info("mutual_close_agreed", channel=params.channel.hex())
         return wire.MutualAuthorization(self._account.sign_digest(digest))
 
     def _check_closing(self, params: wire.CloseMutualParams) -> None:
@@ -518,6 +520,23 @@ class MerchantHandlers:
         return payment
 
 
+def _reachable(
+    handler: Callable[[_Params, Peer], Awaitable[_Result]],
+) -> Callable[[_Params, Peer], Awaitable[_Result]]:
+    """Return the handler with a database that is away turned into "later".
+
+    That is also right when a commit's outcome is unknown: the repeat finds what was written.
+    """
+
+    async def answer(params: _Params, peer: Peer) -> _Result:
+        try:
+            return await handler(params, peer)
+        except DatabaseUnavailable:
+            raise _refusal("later", "the merchant's records are out of reach") from None
+
+    return answer
+
+
 async def _until_settled(attempt: Callable[[], Awaitable[_Result]]) -> _Result:
     """Decide again as long as somebody else's write was first.
 
@@ -536,7 +555,7 @@ async def _asked(question: Awaitable[Approval]) -> Approval:
     except Rejected as reason:
         raise _refusal("rejected", str(reason)) from None
     except ApproverUnavailable as error:
-        _log.warning("nobody approves", reason=str(error))
+        _log.warning("approver_unavailable", reason=str(error))
         raise _refusal("later", "the merchant cannot decide now") from None
 
 
@@ -567,14 +586,10 @@ def _opens(commitment: bytes, blinding: bytes, lock: int) -> bool:
 
 
 def _source(peer: Peer) -> str:
-    """Return the network address that sessions are counted by; an IPv6 customer has a /64."""
-    name = peer.transport.get_extra_info("peername")
-    address = ip_address(name[0].partition("%")[0])
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64))
+    source = source_of(peer.transport)
+    if source is None:
+        raise _refusal("later", "the connection is gone")
+    return source
 
 
 def _bad_proof() -> RpcError:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 from merchantd.certificate import ensure_certificate, fingerprint
 from merchantd.errors import KeyMismatch, MerchantError, Unfunded
 from merchantd.keyfile import create_key
-from merchantd.store.escrow import prepare_escrow, read_escrow, record_address, record_key
+from merchantd.store.escrow import prepare_escrow, record_address, record_key
 from merchantd.store.schema import migrate_all
 from merchantd.terms import ServedEscrow, Terms
 from merchantd.transactions import make_lane
 from zkchannels.chain.client import ChainClient
-from zkchannels.chain.lane import TransactionState
 from zkchannels.chain.store import ChainStore
 from zkchannels.escrow import calls
 from zkchannels.escrow.artefact import deployment_data, matches_artefact
@@ -131,15 +130,30 @@ async def _deploy(
     data = deployment_data(
         terms.merchant, terms.token, terms.unit, terms.delay, key.to_escrow_key()
     )
-    if await lane.state(DEPLOYMENT) is None and await client.balance(terms.merchant) == 0:
+    if await lane.find(DEPLOYMENT) is None and await client.balance(terms.merchant) == 0:
         raise Unfunded(
             f"send coin for the deployment to {checksum(terms.merchant)} and run init again"
         )
     await lane.submit(DEPLOYMENT, to=None, value=0, data=data)
-    address, block = await _wait_until_deployed(client, lane)
+    address, block = await _deployed(client, lane)
     await ChainStore(database).watch(address, since=max(block - _SAFE_DISTANCE, 0))
     await record_address(database, address)
-    row = await read_escrow(database)
-    assert row is not None
-    assert row.address == address
     return address
+
+
+async def _deployed(client: ChainClient, lane: Lane) -> tuple[bytes, int]:
+    """Return address and block of the contract as soon as it is included anywhere."""
+    while True:
+        head = await client.block("latest")
+        if head is not None:
+            await lane.on_head(head, -1)
+        row = await lane.find(DEPLOYMENT)
+        assert row is not None
+        for transaction in row.hashes:
+            receipt = await client.receipt(transaction)
+            if receipt is None:
+                continue
+            if not receipt.succeeded or receipt.contract is None:
+                raise MerchantError("the deployment reverted: does this chain have EIP-2537?")
+            return receipt.contract, receipt.block_number
+        await asyncio.sleep(_POLL)

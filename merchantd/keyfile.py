@@ -1,4 +1,7 @@
-"""The file of the merchant's secret key, which names the one database that may use it."""
+"""The file of the merchant's secret key, which names the one database that may use it.
+
+Hexadecimal: 16 bytes that the database holds as well, then the key's 192 bytes.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,16 @@ def create_key(path: Path, installation: bytes) -> SecretKey:
     one escrow, and all its records are in exactly one database (docs/protocol.md, keys).
     """
     if not path.exists():
-        write_secret(path, installation + SecretKey.generate().to_bytes())
+        write_secret(path, (installation + SecretKey.generate().to_bytes()).hex().encode())
     return load_key(path, installation)
 
 
 def load_key(path: Path, installation: bytes) -> SecretKey:
     """Return the key in `path`; raises KeyMismatch when it belongs to another installation."""
-    data = read_secret(path)
+    try:
+        data = bytes.fromhex(read_secret(path).decode("ascii"))
+    except ValueError:
+        data = b""
     if len(data) != INSTALLATION_LENGTH + _SECRET_LENGTH:
         raise KeyMismatch(f"{path} is no merchant key file")
     if data[:INSTALLATION_LENGTH] != installation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from merchantd.decisions import Action, LocalChannel, merchant_actions
+from merchantd.decisions import Action, merchant_actions
 from merchantd.store.records import WAKE_CHANNEL
 from zkchannels.chain.errors import ChainFailure
 from zkchannels.escrow import calls
@@ -57,6 +57,7 @@ class Watcher:
         self._view = view
         self._margin = int(margin)
         self._attention: set[bytes] = set()
+        self._loaded = False
         self._woken = asyncio.Event()
         self._alarmed: set[tuple[bytes, ChannelRecord]] = set()
 
@@ -67,7 +68,6 @@ class Watcher:
 
     async def run(self, follower: Follower) -> None:
         """Decide and act until cancelled, with a follower that tells `on_change`."""
-        self._attention |= await self._records.unended_channels()
         async with asyncio.TaskGroup() as group:
             group.create_task(follower.run(), name="follower")
             group.create_task(self._hear_requests(), name="requests")
@@ -78,8 +78,15 @@ class Watcher:
                 await self._act_on(follower)
 
     async def _hear_requests(self) -> None:
-        async for _ in self._records.database.listen(WAKE_CHANNEL):
-            self._woken.set()
+        database = self._records.database
+        while True:
+            try:
+                async with await database.listen(WAKE_CHANNEL) as notifications:
+                    self._woken.set()  # for what was written while nobody listened
+                    async for _ in notifications:
+                        self._woken.set()
+            except DatabaseUnavailable:
+                await database.wait_available()
 
     async def _hear_heads(self, follower: Follower) -> None:
         while True:
@@ -99,10 +106,13 @@ class Watcher:
             await self._records.announce_decisions()
         except (ChainFailure, DatabaseUnavailable) as error:
             # What is left undone stays under attention and is decided again at the next head.
-            _log.warning("the watcher is held up", reason=str(error))
+            _log.warning("watcher_held_up", reason=str(error))
             asyncio.get_running_loop().call_later(_PATIENCE, self._woken.set)
 
     async def _decide(self, head: Block) -> None:
+        if not self._loaded:
+            self._attention |= await self._records.unended_channels()
+            self._loaded = True
         self._attention |= await self._records.secrets_of_closings()
         self._attention |= await self._records.unfinished_expiries()
         found = await self._chain.records(self._attention)
@@ -113,14 +123,7 @@ class Watcher:
 
     async def _decide_one(self, channel: bytes, records: ChainRecords, head: Block) -> bool:
         """Act on one channel; return whether something is left to do."""
-        watched = await self._records.watched(channel)
-        local = watched and LocalChannel(
-            customer=watched.customer,
-            customer_deposit=watched.customer_deposit,
-            merchant_deposit=watched.merchant_deposit,
-            expire_requested=watched.expire_requested,
-            ended=watched.ended,
-        )
+        local = await self._records.local(channel)
         lock = await self._posted_lock(records.head)
         actions = merchant_actions(
             local,
@@ -135,7 +138,7 @@ class Watcher:
                 await self._act(action, channel, records, lock)
             except ChainFailure as error:
                 _log.warning(
-                    "an action failed and is tried again",
+                    "action_tried_again",
                     action=action.value,
                     channel=channel.hex(),
                     reason=str(error),
@@ -165,7 +168,8 @@ class Watcher:
                 assert lock.secret is not None
                 # After a voided close by the guard, the customer's own close is another step.
                 step = "own" if records.head.guard_struck_off else "first"
-                await self._submit(action, number, step, calls.dispute(number, lock.secret))
+                data = calls.dispute(number, lock.secret)
+                await self._submit(action, number, step, data, deadline=records.head.deadline)
             case Action.RECORD_END:
                 await self._record_end(channel, records.final)
             case Action.REOPEN_RECORD:
@@ -174,19 +178,28 @@ class Watcher:
                 self._alarm(channel, records.head)
 
     async def _submit(
-        self, action: Action, number: int, step: str, data: bytes, *, value: int = 0
+        self,
+        action: Action,
+        number: int,
+        step: str,
+        data: bytes,
+        *,
+        value: int = 0,
+        deadline: int | None = None,
     ) -> None:
         purpose = f"{action.value}/{number:064x}/{step}"
-        await self._lane.submit(purpose, to=self._escrow.address, value=value, data=data)
+        await self._lane.submit(
+            purpose, to=self._escrow.address, value=value, data=data, deadline=deadline
+        )
 
     async def _fund(self, number: int, head: ChannelRecord) -> None:
         terms = self._escrow.terms
         value = head.merchant_deposit * terms.unit
         data = calls.fund(number, head.customer_deposit, head.merchant_deposit)
         if terms.native:
-            await self._submit(Action.FUND, number, "", data, value=value)
+            await self._submit(Action.FUND, number, "", data, value=value, deadline=head.deadline)
         elif await self._allowance() >= value:
-            await self._submit(Action.FUND, number, "", data)
+            await self._submit(Action.FUND, number, "", data, deadline=head.deadline)
         else:
             # Once and without limit: the escrow takes tokens of the merchant in `fund` only.
             approval = calls.approve(self._escrow.address, _UNLIMITED)
@@ -201,14 +214,14 @@ class Watcher:
         await self._records.record_end(
             channel, final.status.name.lower(), final.customer_balance, final.merchant_balance
         )
-        _log.info("channel ended", channel=channel.hex(), outcome=final.status.name.lower())
+        _log.info("channel_ended", channel=channel.hex(), outcome=final.status.name.lower())
 
     def _alarm(self, channel: bytes, head: ChannelRecord) -> None:
         if (channel, head) in self._alarmed:
             return
         self._alarmed.add((channel, head))
         _log.error(
-            "a channel is in a state that these records do not explain: are they complete?",
+            "channel_not_explained_by_records",
             channel=channel.hex(),
             status=head.status.name.lower(),
         )

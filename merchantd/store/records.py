@@ -12,6 +12,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 
+from merchantd.decisions import LocalChannel
 from zkchannels.store.database import Database
 
 WAKE_CHANNEL = "merchantd_wake"
@@ -80,16 +81,6 @@ class Lock(Struct, frozen=True):
     channel: bytes | None
     customer_balance: int | None
     merchant_balance: int | None
-
-
-class WatchedChannel(Struct, frozen=True):
-    """What the watcher needs to know of a channel."""
-
-    customer: bytes
-    customer_deposit: int
-    merchant_deposit: int
-    expire_requested: bool
-    ended: bool
 
 
 class Notice(Struct, frozen=True):
@@ -471,7 +462,7 @@ class Records:
 
     # The watcher
 
-    async def watched(self, channel: bytes) -> WatchedChannel | None:
+    async def local(self, channel: bytes) -> LocalChannel | None:
         """Return what the watcher needs to know of a channel."""
         return await self.database.fetch_one(
             """
@@ -481,7 +472,7 @@ class Records:
             WHERE channel = %s
             """,
             (channel,),
-            row=WatchedChannel,
+            row=LocalChannel,
         )
 
     async def unfinished_expiries(self) -> frozenset[bytes]:
@@ -589,7 +580,7 @@ class Records:
 
     async def _execute(self, statement: str, parameters: Any) -> None:
         async def write(connection: Connection) -> None:
-            await connection.execute(statement, parameters)  # type: ignore[arg-type]
+            await connection.execute(statement, parameters)
 
         await self.database.run(write)
 
@@ -597,7 +588,7 @@ class Records:
         """Run a statement that returns the row it wrote; raises Conflict if it wrote none."""
 
         async def write(connection: Connection) -> bool:
-            cursor = await connection.execute(statement, parameters)  # type: ignore[arg-type]
+            cursor = await connection.execute(statement, parameters)
             return await cursor.fetchone() is not None
 
         try:

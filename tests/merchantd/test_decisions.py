@@ -82,7 +82,7 @@ def test_every_combination_is_decided_without_contradiction() -> None:
 
 
 def test_disputes_exactly_revoked_closes_at_any_time() -> None:
-    """A posted close is disputed exactly when its secret is known, before and after the deadline."""
+    """A posted close is disputed exactly when its secret is known, also after the deadline."""
     for _, head, _, _, known, actions in everything():
         revoked = head.status is ChannelStatus.CLOSING and known
         assert (Action.DISPUTE in actions) == revoked

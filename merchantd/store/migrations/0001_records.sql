@@ -1,6 +1,6 @@
 -- The one escrow that this database, and the key that belongs to it, serve.
 CREATE TABLE escrow (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
     installation bytea NOT NULL CHECK (octet_length(installation) = 16),
     key_digest bytea CHECK (octet_length(key_digest) = 64),
     chain_id bigint NOT NULL CHECK (chain_id > 0),

@@ -1,0 +1,207 @@
+"""Starts and stops the merchant: the only place that knows every part, and one TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merchantd.approver import Approver, AutomaticApprover, HttpApprover
+from merchantd.certificate import server_context
+from merchantd.chainview import FollowedChain
+from merchantd.errors import KeyMismatch, MerchantError, NotInitialised
+from merchantd.handlers import Identity, MerchantHandlers
+from merchantd.initialise import check_deployment, load_account
+from merchantd.keyfile import load_key
+from merchantd.notices import deliver_notices
+from merchantd.server import serve
+from merchantd.store.escrow import read_escrow
+from merchantd.store.lease import Lease
+from merchantd.store.records import Records
+from merchantd.store.schema import migrate_all
+from merchantd.terms import ServedEscrow
+from merchantd.transactions import make_lane
+from merchantd.watcher import Watcher
+from zkchannels.chain.client import ChainClient
+from zkchannels.chain.errors import ChainFailure
+from zkchannels.chain.follower import Follower
+from zkchannels.chain.store import ChainStore
+from zkchannels.escrow.ethereum import checksum
+from zkchannels.jsonrpc.handlers import Handlers
+from zkchannels.service.logging import get_logger
+from zkchannels.service.notify import Notifier
+from zkchannels.service.sockets import listen_fds
+from zkchannels.store.database import Database
+from zkchannels.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from merchantd.config import Settings
+
+_log = get_logger("merchantd")
+
+
+class _Stop(Exception):
+    """A signal asked for the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is there before anything runs."""
+
+    database: Database
+    client: ChainClient
+    escrow: ServedEscrow
+    identity: Identity
+    context: ssl.SSLContext
+    approver: Approver
+
+
+async def run(settings: Settings) -> None:
+    """Serve and watch until SIGTERM or SIGINT; raises MerchantError when it cannot begin."""
+    notifier = Notifier.from_environment()
+    failure: BaseException | None = None
+    async with AsyncExitStack() as stack:
+        parts = await _prepare(settings, stack)
+        try:
+            async with asyncio.TaskGroup() as group:
+                await _start(settings, parts, group, stack, notifier)
+        except* _Stop:
+            _log.info("stopping")
+        except* (MerchantError, ChainFailure, StoreError) as errors:
+            failure = _first(errors)
+        finally:
+            notifier.stopping()
+    if failure is not None:
+        raise failure
+
+
+async def _prepare(settings: Settings, stack: AsyncExitStack) -> _Parts:
+    database = Database(settings.database, application_name="merchantd")
+    stack.push_async_callback(database.aclose)
+    await database.connect()
+    await migrate_all(database)
+    row = await read_escrow(database)
+    if row is None or row.address is None:
+        raise NotInitialised("run `merchantd init` first")
+    key = load_key(Path(settings.keys.merchant), row.installation)
+    account = load_account(Path(settings.keys.account))
+    if key.public.digest != row.key_digest or account.address != row.merchant:
+        raise KeyMismatch("the key files are not those that the escrow was made with")
+    client = ChainClient(settings.chain.endpoints, chain_id=row.chain_id)
+    stack.push_async_callback(client.aclose)
+    approver = _approver(settings)
+    stack.push_async_callback(approver.aclose)
+    return _Parts(
+        database=database,
+        client=client,
+        escrow=ServedEscrow(row.terms, row.address),
+        identity=Identity(key, account),
+        context=server_context(
+            Path(settings.listen.certificate), Path(settings.listen.private_key)
+        ),
+        approver=approver,
+    )
+
+
+async def _start(
+    settings: Settings,
+    parts: _Parts,
+    group: asyncio.TaskGroup,
+    stack: AsyncExitStack,
+    notifier: Notifier,
+) -> None:
+    _stop_on_signals(group)
+    lease = Lease(settings.database, parts.database)
+    await lease.take()
+    stack.push_async_callback(lease.release)
+    group.create_task(lease.hold(), name="lease")
+    records = Records(parts.database)
+    chain = ChainStore(parts.database)
+    view = FollowedChain(chain, delay=parts.escrow.terms.delay)
+    watcher = Watcher(
+        escrow=parts.escrow,
+        records=records,
+        chain=chain,
+        client=parts.client,
+        lane=make_lane(settings, parts.client, parts.database, parts.identity.account),
+        view=view,
+        margin=settings.margin,
+    )
+    follower = Follower(
+        parts.client,
+        chain,
+        lambda: frozenset({parts.escrow.address}),
+        watcher.on_change,
+        confirmations=settings.chain.confirmations,
+        poll=settings.chain.poll,
+    )
+    group.create_task(watcher.run(follower), name="watcher")
+    group.create_task(deliver_notices(records, parts.approver), name="notices")
+    group.create_task(_check(parts, follower, view), name="deployment")
+    handlers = Handlers(task_group=group)
+    confirmations = settings.chain.confirmations
+    MerchantHandlers(
+        escrow=parts.escrow,
+        identity=parts.identity,
+        records=records,
+        view=view,
+        approver=parts.approver,
+        limits=settings.limits,
+        confirmations=0 if confirmations == "finalized" else confirmations,
+    ).register(handlers)
+    addresses = await stack.enter_async_context(
+        serve(
+            handlers,
+            listen=settings.listen,
+            limits=settings.limits,
+            context=parts.context,
+            sockets=[sock for sockets in listen_fds().values() for sock in sockets],
+        )
+    )
+    where = ", ".join(f"{host}:{port}" for host, port, *_ in addresses)
+    escrow = checksum(parts.escrow.address)
+    _log.info("serving", address=where, escrow=escrow)
+    notifier.ready(f"serving {escrow} on {where}")
+
+
+async def _check(parts: _Parts, follower: Follower, view: FollowedChain) -> None:
+    """Compare escrow and records once a node shows the present; KeyMismatch ends everything."""
+    while True:
+        await follower.changed()
+        if not view.fresh():
+            continue
+        try:
+            await check_deployment(parts.client, parts.escrow, parts.identity.key.public)
+        except ChainFailure:
+            continue
+        return
+
+
+def _approver(settings: Settings) -> Approver:
+    if settings.approver.url is None:
+        return AutomaticApprover(settings.approver.automatic_refunds)
+    return HttpApprover(settings.approver.url, timeout=settings.approver.timeout)
+
+
+def _stop_on_signals(group: asyncio.TaskGroup) -> None:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+
+    async def stop() -> None:
+        await asked.wait()
+        raise _Stop
+
+    group.create_task(stop(), name="signals")
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
