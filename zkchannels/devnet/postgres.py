@@ -242,6 +242,8 @@ class Cluster:
             process = os.pidfd_open(pid)
             try:
                 signal.pidfd_send_signal(process, signal.SIGINT)
+                # A stopped process (SIGSTOP) acts on no order before it is continued.
+                signal.pidfd_send_signal(process, signal.SIGCONT)
                 if not select.select([process], [], [], 10.0)[0]:
                     signal.pidfd_send_signal(process, signal.SIGQUIT)
                     select.select([process], [], [], 10.0)
@@ -306,7 +308,6 @@ class Cluster:
             (signal.SIGKILL, None),
         ):
             process.send_signal(order)
-            # A stopped process (SIGSTOP) acts on no order before it is continued.
             process.send_signal(signal.SIGCONT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(patience)
