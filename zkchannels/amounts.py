@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-_TEXT = re.compile(r"^(?P<sign>-?)(?P<number>\d+(?:\.\d+)?|\.\d+)\s+(?P<symbol>[A-Za-z][\w.]*)$")
+_TEXT = re.compile(
+    r"^(?P<sign>-?)(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s+(?P<symbol>[A-Za-z][\w.]*)$", re.ASCII
+)
 
 
 class AmountError(ValueError):

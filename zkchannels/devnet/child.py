@@ -19,6 +19,11 @@ _LAUNCHER = (
 )
 
 
+def dying_with_parent(command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` as a process that ends with the calling thread."""
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
+
+
 class ChildFailed(RuntimeError):
     """A child process ended, or stayed silent, instead of becoming ready; has its last output."""
 
@@ -31,7 +36,7 @@ class Child:
 
     def __init__(self, command: Sequence[str], *, ready: str, timeout: float = 30.0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command],
+            dying_with_parent(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

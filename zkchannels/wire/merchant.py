@@ -64,14 +64,14 @@ class Answer(Struct, frozen=True):
     """Base of all answers: unknown fields are ignored, so that they can be added."""
 
 
-class HelloParams(Request):
+class HelloParams(Request, frozen=True):
     """What the customer wants to speak about."""
 
     version: int
     escrow: Bytes20
 
 
-class Welcome(Answer):
+class Welcome(Answer, frozen=True):
     """The merchant's terms; everything that matters is checked against the escrow contract."""
 
     version: int
@@ -92,7 +92,7 @@ class Welcome(Answer):
     """Y1_1..5 of the merchant's public key, compressed."""
 
 
-class EstablishProposeParams(Request):
+class EstablishProposeParams(Request, frozen=True):
     """A proposal for a new channel; the channel id follows from it."""
 
     customer: Bytes20
@@ -102,7 +102,7 @@ class EstablishProposeParams(Request):
     note: Note = ""
 
 
-class Proposal(Answer):
+class Proposal(Answer, frozen=True):
     """Approval: the session that the next proof is bound to."""
 
     session: Bytes16
@@ -110,26 +110,26 @@ class Proposal(Answer):
     """Seconds until the merchant forgets the session if it was not used."""
 
 
-class EstablishProveParams(Request):
+class EstablishProveParams(Request, frozen=True):
     """The establish proof, made for the context of the session."""
 
     session: Bytes16
     proof: Bytes240
 
 
-class BlindedAuthorization(Answer):
+class BlindedAuthorization(Answer, frozen=True):
     """Blind signature on a close state, to be checked with its blinding."""
 
     signature: Bytes96
 
 
-class EstablishActivateParams(Request):
+class EstablishActivateParams(Request, frozen=True):
     """Asks for the first pay token of a funded channel."""
 
     channel: Bytes32
 
 
-class Activation(Answer):
+class Activation(Answer, frozen=True):
     """The first pay token, or how far the funding is from being final."""
 
     token: Bytes96 | None
@@ -137,14 +137,14 @@ class Activation(Answer):
     required: int
 
 
-class PayProposeParams(Request):
+class PayProposeParams(Request, frozen=True):
     """A payment (positive) or refund (negative) to be approved."""
 
     amount: SignedAmount
     note: Note = ""
 
 
-class PayProveParams(Request):
+class PayProveParams(Request, frozen=True):
     """The pay proof and the old state's nonce that it reveals."""
 
     session: Bytes16
@@ -152,7 +152,7 @@ class PayProveParams(Request):
     proof: Bytes1920
 
 
-class PayRevokeParams(Request):
+class PayRevokeParams(Request, frozen=True):
     """Revokes the old state: secret of its lock and opening of the lock commitment."""
 
     nonce: Bytes32
@@ -163,14 +163,14 @@ class PayRevokeParams(Request):
         return "PayRevokeParams(...)"
 
 
-class PayToken(Answer):
+class PayToken(Answer, frozen=True):
     """Blind signature on the new state, and what the merchant says about its service."""
 
     token: Bytes96
     note: str
 
 
-class CloseMutualParams(Request):
+class CloseMutualParams(Request, frozen=True):
     """The newest close state with its closing authorization, for a mutual close."""
 
     channel: Bytes32
@@ -180,20 +180,20 @@ class CloseMutualParams(Request):
     signature: Bytes256
 
 
-class MutualAuthorization(Answer):
+class MutualAuthorization(Answer, frozen=True):
     """The merchant's EIP-712 signature on the mutual close."""
 
     signature: Bytes65
 
 
-class EstablishRecoverParams(Request):
+class EstablishRecoverParams(Request, frozen=True):
     """Asks for what was recorded at establish; signed by the customer's chain key."""
 
     channel: Bytes32
     signature: Bytes65
 
 
-class EstablishRecord(Answer):
+class EstablishRecord(Answer, frozen=True):
     """What the merchant recorded when the channel was established."""
 
     customer_deposit: Balance
@@ -204,13 +204,13 @@ class EstablishRecord(Answer):
     token: Bytes96 | None
 
 
-class PayRecoverParams(Request):
+class PayRecoverParams(Request, frozen=True):
     """Asks for a recorded payment; only the two parties ever knew the nonce."""
 
     nonce: Bytes32
 
 
-class PaymentRecord(Answer):
+class PaymentRecord(Answer, frozen=True):
     """What the merchant recorded for one payment."""
 
     amount: SignedAmount

@@ -1,0 +1,85 @@
+"""`customerd`: run the daemon in the foreground, or detached where there is no systemd."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from customerd import VERSION
+from zkchannels.service.configuration import ConfigurationError, load
+
+DEFAULT_CONFIG = "/etc/customerd/customerd.toml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code: 0 ended, 1 failed, 2 usage or configuration."""
+    options = _parse(arguments)
+    from customerd.config import Settings  # noqa: PLC0415 - help need not pay for it
+
+    path = Path(options.config)
+    try:
+        settings = load(Settings, path if path.exists() or options.explicit else None)
+    except (ConfigurationError, OSError) as error:
+        print(f"customerd: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    if options.check_config:
+        print(f"{options.config}: no errors")  # noqa: T201
+        return 0
+    if options.detach:
+        from zkchannels.service.detach import detach  # noqa: PLC0415
+
+        return detach(
+            lambda: serve(settings),
+            pidfile=Path(options.pidfile),
+            logfile=Path(options.logfile),
+            timeout=options.timeout,
+        )
+    return serve(settings)
+
+
+def serve(settings: object) -> int:
+    """Run the daemon until it is stopped."""
+    from customerd.app import Daemon  # noqa: PLC0415
+    from customerd.config import Settings  # noqa: PLC0415
+    from zkchannels.service.logging import configure, get_logger  # noqa: PLC0415
+    from zkchannels.service.notify import Notifier  # noqa: PLC0415
+    from zkchannels.service.sockets import AlreadyRunning  # noqa: PLC0415
+
+    assert isinstance(settings, Settings)
+    configure("customerd", level=settings.log_level)
+
+    async def run() -> int:
+        return await Daemon(settings, Notifier.from_environment()).run()
+
+    try:
+        return asyncio.run(run())
+    except AlreadyRunning as error:
+        print(f"customerd: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except Exception:
+        get_logger("customerd").exception("failed")
+        return 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="customerd", description="Always-on customer daemon for private payment channels."
+    )
+    parser.add_argument("--config", metavar="FILE", help=f"default: {DEFAULT_CONFIG}")
+    parser.add_argument("--check-config", action="store_true", help="read it, report, and end")
+    parser.add_argument("--detach", action="store_true", help="return once the daemon is ready")
+    parser.add_argument("--pidfile", metavar="FILE", default="/run/customerd/customerd.pid")
+    parser.add_argument("--logfile", metavar="FILE", default="/var/log/customerd.log")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for readiness")
+    parser.add_argument("--version", action="version", version=f"customerd {VERSION}")
+    options = parser.parse_args(arguments)
+    options.explicit = options.config is not None
+    options.config = options.config or DEFAULT_CONFIG
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""The daemon as a whole: start order, stop order, and the one group that owns every task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Literal
+
+from customerd import VERSION
+from customerd.channels import queries as channels
+from customerd.channels.record import Status
+from customerd.config import Settings
+from customerd.merchants import Merchants
+from customerd.operations.run import Surroundings
+from customerd.operations.runner import Runner
+from customerd.rpc.gate import Condition, Gate
+from customerd.rpc.owner import Owner, Parts
+from customerd.signing.compare import compare_all
+from customerd.signing.gateway import Gateway
+from customerd.signing.wallet import read_wallet
+from customerd.store.events import Store
+from customerd.store.lease import LeasedDatabase, LeaseHeld, LeaseLost
+from customerd.watch.accounts import GuardAccount
+from customerd.watch.watcher import Watcher
+from zkchannels.chain.client import ChainClient
+from zkchannels.chain.store import COMPONENT as CHAIN
+from zkchannels.escrow.ethereum import checksum
+from zkchannels.jsonrpc.peer import Handlers, Peer
+from zkchannels.jsonrpc.server import serve
+from zkchannels.service.logging import get_logger
+from zkchannels.service.notify import Notifier
+from zkchannels.service.sockets import bind_owner_only, listen_fds, peer_credentials
+from zkchannels.store.database import DatabaseUnavailable
+from zkchannels.store.migrate import Component, migrate
+
+log = get_logger("customerd")
+
+OWN = Component("customerd", "customerd.store")
+STATUS_EVERY = 5.0
+
+Mode = Literal["starting", "safe", "ready", "stopping"]
+
+
+class Daemon:
+    """Everything the daemon consists of; `run` returns its exit code."""
+
+    def __init__(self, settings: Settings, notifier: Notifier) -> None:
+        self._settings = settings
+        self._notifier = notifier
+        self._stop = asyncio.Event()
+        self._started = time.time()
+        self._up = False
+        self._database = LeasedDatabase(
+            settings.database.dsn,
+            application_name="customerd",
+            holder=f"{socket.gethostname()}:{settings.sockets.rpc}",
+            seconds=settings.database.lease,
+        )
+        self._store = Store(self._database)
+        self._client = ChainClient(settings.chain.endpoints)
+        self._watcher = Watcher(
+            settings,
+            self._store,
+            self._client,
+            GuardAccount.from_file(Path(settings.guard.key)),
+        )
+        self._merchants = Merchants(settings.merchant)
+        self._gateway = Gateway(
+            settings.signer,
+            self._store,
+            compare=lambda gateway: compare_all(gateway, self._store),
+            on_ready=self._signer_came,
+            on_lost=self._signer_left,
+        )
+        self._runner = Runner(
+            Surroundings(settings, self._store, self._gateway, self._merchants, self._watcher)
+        )
+        self._gate = Gate(self._conditions())
+        self._owner = Owner(
+            Parts(
+                store=self._store,
+                watcher=self._watcher,
+                gateway=self._gateway,
+                merchants=self._merchants,
+                runner=self._runner,
+                gate=self._gate,
+                native_symbol=settings.chain.symbol,
+                mode=lambda: self.mode,
+                stop=self._stop.set,
+                started=self._started,
+            )
+        )
+
+    @property
+    def mode(self) -> Mode:
+        """The daemon's life: starting → safe ⇄ ready → stopping."""
+        if self._stop.is_set():
+            return "stopping"
+        if not self._up:
+            return "starting"
+        return "safe" if self._gate.missing() else "ready"
+
+    def _conditions(self) -> tuple[Condition, ...]:
+        return (
+            Condition(
+                "database",
+                lambda: self._up and not self._stop.is_set(),
+                "not_ready",
+                "the daemon is starting or stopping",
+            ),
+            Condition(
+                "database",
+                lambda: self._database.alive,
+                "database_unavailable",
+                "PostgreSQL does not answer",
+            ),
+            Condition(
+                "chain",
+                lambda: self._watcher.following,
+                "chain_unavailable",
+                "the watcher is not following the chain",
+            ),
+            Condition("signer", lambda: self._gateway.ready, "safe_mode", "no signer is attached"),
+        )
+
+    def _signer_came(self) -> None:
+        self._merchants.allow()
+        self._watcher.kick_all()
+
+    def _signer_left(self) -> None:
+        self._merchants.drop_all()
+        self._watcher.kick_all()
+
+    async def run(self) -> int:
+        """Serve until a stop request, SIGTERM or SIGINT; raises what made it impossible."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        sockets = listen_fds()
+        rpc = _listening(sockets, "rpc", self._settings.sockets.rpc)
+        signer = _listening(sockets, "signer", self._settings.sockets.signer)
+        work = asyncio.create_task(self._work(rpc, signer), name="customerd")
+        stopped = asyncio.create_task(self._stop.wait(), name="stop")
+        await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+        self._notifier.stopping()
+        log.info("stopping")
+        stopped.cancel()
+        work.cancel()
+        try:
+            await work
+        except asyncio.CancelledError:
+            return 0
+        finally:
+            with contextlib.suppress(DatabaseUnavailable):
+                if self._database.fence is not None:
+                    await self._database.release_lease()
+            await self._client.aclose()
+            await self._database.aclose()
+        return 0
+
+    async def _work(self, rpc: socket.socket, signer: socket.socket) -> None:
+        log.info("starting", version=VERSION, pid=os.getpid())
+        async with asyncio.TaskGroup() as group:
+            handlers = Handlers(task_group=group)
+            self._owner.register(handlers)
+            async with serve(
+                rpc,
+                lambda: Peer(handlers, name="owner", log=log.warning),
+                accept=_owner_only,
+            ):
+                group.create_task(self._keep_watchdog(), name="watchdog")
+                await self._prepare()
+                group.create_task(self._owner.run_subscriptions(), name="subscriptions")
+                group.create_task(self._renew_lease(), name="lease")
+                group.create_task(self._watcher.run(), name="watcher")
+                group.create_task(self._merchants.run(), name="merchants")
+                group.create_task(self._runner.run(), name="operations")
+                group.create_task(self._gateway.run(signer), name="signer")
+                await self._runner.started()
+                self._up = True
+                self._notifier.ready(self._status())
+                log.info("serving", rpc=self._settings.sockets.rpc)
+                await self._keep_status()
+
+    async def _prepare(self) -> None:
+        """Bring the database up to date, take the lease, load what the watcher needs."""
+        while True:
+            try:
+                await self._database.connect()
+                await migrate(self._database, (CHAIN, OWN))
+                await self._database.take_lease()
+                break
+            except DatabaseUnavailable as error:
+                self._notifier.status(f"waiting for PostgreSQL: {error}")
+                log.warning("waiting_for_database", reason=str(error))
+                await self._database.wait_available()
+            except LeaseHeld as error:
+                self._notifier.status(f"standing by: {error}")
+                log.warning("standing_by", holder=error.holder)
+                await asyncio.sleep(self._settings.database.lease / 3)
+        wallet = await read_wallet(self._store)
+        self._gateway.identity, self._gateway.account = wallet.identity, wallet.account
+        await self._watcher.load(self._gateway)
+
+    async def _renew_lease(self) -> None:
+        """Keep the lease; raises LeaseHeld once another daemon has taken it."""
+        while True:
+            await asyncio.sleep(self._settings.database.lease / 3)
+            try:
+                await self._database.renew_lease()
+            except DatabaseUnavailable as error:
+                log.warning("lease_not_renewed", reason=str(error))
+            except LeaseLost:
+                log.error("lease_lost")
+                await self._database.take_lease()
+
+    async def _keep_watchdog(self) -> None:
+        """Feed systemd's watchdog from the event loop, as long as it turns."""
+        interval = self._notifier.watchdog_interval
+        while interval is not None:
+            self._notifier.watchdog()
+            await asyncio.sleep(interval / 3)
+
+    async def _keep_status(self) -> None:
+        shown = ""
+        while True:
+            await self._warm_merchants()
+            status = self._status()
+            if status != shown:
+                self._notifier.status(status)
+                shown = status
+            await asyncio.sleep(STATUS_EVERY)
+
+    async def _warm_merchants(self) -> None:
+        """Have an unused connection ready for every merchant that may be paid next."""
+        if not self._gateway.ready:
+            return
+        with contextlib.suppress(DatabaseUnavailable):
+            rows = await channels.channels(self._database)
+            for host, port in {(r.host, r.port) for r in rows if r.state is Status.IDLE}:
+                self._merchants.prepare(host, port)
+
+    def _status(self) -> str:
+        parts = [f"{self._watcher.channel_count} channels"]
+        if self._watcher.head_number >= 0:
+            parts.append(f"head {self._watcher.head_number:,}")
+        missing = self._gate.missing()
+        if missing:
+            parts.append("missing: " + ", ".join(missing))
+        parts.append(f"guard {checksum(self._watcher.guard_address)}")
+        return f"{self.mode}: " + ", ".join(parts)
+
+
+def _listening(given: dict[str, list[socket.socket]], name: str, path: str) -> socket.socket:
+    """Return the socket that systemd hands over under this name, else bind our own."""
+    for known in (name, f"customerd-{name}.socket", "customerd.socket" if name == "rpc" else ""):
+        if given.get(known):
+            return given[known][0]
+    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return bind_owner_only(Path(path))
+
+
+def _owner_only(transport: asyncio.Transport) -> bool:
+    _, uid, _ = peer_credentials(transport.get_extra_info("socket"))
+    if uid in (os.geteuid(), 0):
+        return True
+    log.warning("connection_refused", peer_uid=uid)
+    return False

@@ -1,0 +1,211 @@
+"""Reading and changing channels: every change locks the row and checks what it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.rows import args_row
+
+from customerd.channels.record import Channel, Escrow, State, Status
+from customerd.store.events import Change
+from zkchannels.store.database import Database
+from zkchannels.wire.signer import Authorization
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_CHANNEL = """
+channel, label, escrow, host, port, salt, customer_deposit, merchant_deposit, status, index,
+attempt, customer_balance, merchant_balance, token, authorized, closing, mutual_signature,
+extract(epoch from created)::float8
+"""
+_ESCROW = (
+    "escrow, chain_id, merchant, token, symbol, decimals, unit::text::numeric, delay, "
+    "g1_half, escrow_key"
+)
+_STATE = (
+    "channel, index, attempt, lock, customer_balance, merchant_balance, signature, guard, permit"
+)
+
+
+class StatusChanged(Exception):
+    """The channel is not in the status that the change starts from; nothing was changed."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(f"the channel is {channel.status}")
+        self.channel = channel
+
+
+def _escrow(*values: Any) -> Escrow:
+    row = list(values)
+    row[6] = int(row[6])
+    return Escrow(*row)
+
+
+async def channels(database: Database) -> list[Channel]:
+    """Return all channels, oldest first."""
+    return await database.fetch(
+        f"select {_CHANNEL} from channel order by created, label", row=Channel
+    )
+
+
+async def channel_by_id(database: Database, channel: bytes) -> Channel | None:
+    """Return one channel by its id."""
+    return await database.fetch_one(
+        f"select {_CHANNEL} from channel where channel = %(channel)s",
+        {"channel": channel},
+        row=Channel,
+    )
+
+
+async def channel_by_label(database: Database, label: str) -> Channel | None:
+    """Return one channel by its label."""
+    return await database.fetch_one(
+        f"select {_CHANNEL} from channel where label = %(label)s", {"label": label}, row=Channel
+    )
+
+
+async def escrows(database: Database) -> dict[bytes, Escrow]:
+    """Return all known escrows by address."""
+    rows = await database.fetch(f"select {_ESCROW} from escrow", row=_escrow)
+    return {row.escrow: row for row in rows}
+
+
+async def states(database: Database, channel: bytes) -> list[State]:
+    """Return the states of a channel that ever had a closing authorization, newest first."""
+    return await database.fetch(
+        f"select {_STATE} from state where channel = %(channel)s order by index desc",
+        {"channel": channel},
+        row=State,
+    )
+
+
+async def state_at(database: Database, channel: bytes, index: int) -> State | None:
+    """Return one authorized state of a channel."""
+    return await database.fetch_one(
+        f"select {_STATE} from state where channel = %(channel)s and index = %(index)s",
+        {"channel": channel, "index": index},
+        row=State,
+    )
+
+
+async def insert_escrow(change: Change, escrow: Escrow) -> None:
+    """Remember an escrow; the same address with other values violates a constraint of the chain."""
+    await change.execute(
+        """
+        insert into escrow values (%(escrow)s, %(chain_id)s, %(merchant)s, %(token)s, %(symbol)s,
+            %(decimals)s, %(unit)s, %(delay)s, %(g1_half)s, %(escrow_key)s)
+        on conflict (escrow) do nothing
+        """,
+        msgspec.structs.asdict(escrow),
+    )
+
+
+async def insert_channel(
+    change: Change,
+    *,
+    channel: bytes,
+    label: str,
+    escrow: bytes,
+    host: str,
+    port: int,
+    salt: bytes,
+    customer_deposit: int,
+    merchant_deposit: int,
+) -> None:
+    """Insert a new channel; raises psycopg.errors.UniqueViolation when the label is taken."""
+    await change.execute(
+        """
+        insert into channel (channel, label, escrow, host, port, salt, customer_deposit,
+            merchant_deposit, status, customer_balance, merchant_balance)
+        values (%(channel)s, %(label)s, %(escrow)s, %(host)s, %(port)s, %(salt)s,
+            %(customer_deposit)s, %(merchant_deposit)s, 'new', %(customer_deposit)s,
+            %(merchant_deposit)s)
+        """,
+        {
+            "channel": channel,
+            "label": label,
+            "escrow": escrow,
+            "host": host,
+            "port": port,
+            "salt": salt,
+            "customer_deposit": customer_deposit,
+            "merchant_deposit": merchant_deposit,
+        },
+    )
+
+
+async def delete_new_channel(change: Change, channel: bytes) -> None:
+    """Forget a channel whose establish was refused before it had a closing authorization."""
+    await change.execute(
+        "delete from channel where channel = %(channel)s and status = 'new'", {"channel": channel}
+    )
+
+
+async def lock_channel(
+    connection: AsyncConnection[Any], channel: bytes, *, allowed: Collection[Status]
+) -> Channel:
+    """Lock the row and return it; raises StatusChanged unless its status is allowed."""
+    cursor = connection.cursor(row_factory=args_row(Channel))
+    await cursor.execute(
+        f"select {_CHANNEL} from channel where channel = %(channel)s for update",
+        {"channel": channel},
+    )
+    row = await cursor.fetchone()
+    assert row is not None, "channels are deleted only while they are new"
+    if row.state not in allowed:
+        raise StatusChanged(row)
+    return row
+
+
+_COLUMNS = frozenset(
+    {
+        "label",
+        "status",
+        "index",
+        "attempt",
+        "customer_balance",
+        "merchant_balance",
+        "token",
+        "authorized",
+        "closing",
+        "mutual_signature",
+    }
+)
+
+
+async def update_channel(change: Change, row: Channel, **values: Any) -> None:
+    """Write columns of a locked channel, and an event when its status changes."""
+    assert values.keys() <= _COLUMNS
+    settings = ", ".join(f"{name} = %({name})s" for name in values)
+    await change.execute(
+        f"update channel set {settings}, updated = now() where channel = %(channel)s",
+        {**values, "channel": row.channel},
+    )
+    status = values.get("status", row.status)
+    if status != row.status:
+        change.event(
+            "channel", "status", channel=row.channel, label=row.label, old=row.status, new=status
+        )
+
+
+async def adopt_authorization(change: Change, row: Channel, authorization: Authorization) -> None:
+    """Keep a new closing authorization; the one before it is from now on not to be closed on."""
+    await change.execute(
+        """
+        update state set signature = null, permit = null
+        where channel = %(channel)s and index < %(index)s
+        """,
+        {"channel": row.channel, "index": authorization.index},
+    )
+    await change.execute(
+        """
+        insert into state values (%(channel)s, %(index)s, %(attempt)s, %(lock)s,
+            %(customer_balance)s, %(merchant_balance)s, %(signature)s, %(guard)s, %(permit)s)
+        on conflict (channel, index) do update set signature = excluded.signature,
+            guard = excluded.guard, permit = excluded.permit
+        """,
+        {**msgspec.structs.asdict(authorization), "channel": row.channel},
+    )

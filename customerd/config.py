@@ -1,0 +1,111 @@
+"""Every setting of the daemon, with its default, in one typed object."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from zkchannels.service.configuration import Duration
+
+
+def _runtime_directory() -> str:
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if os.geteuid() == 0 or base is None:
+        return "/run/customerd"
+    return str(Path(base) / "customerd")
+
+
+def _state_directory() -> str:
+    if os.geteuid() == 0:
+        return "/var/lib/customerd"
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return str(Path(base) / "customerd")
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all sections: an unknown key is refused."""
+
+
+class Sockets(Section, frozen=True):
+    """Where the daemon listens."""
+
+    rpc: str = msgspec.field(default_factory=lambda: f"{_runtime_directory()}/customerd.sock")
+    """The owner's RPC socket, mode 0600."""
+    signer: str = msgspec.field(default_factory=lambda: f"{_runtime_directory()}/signer.sock")
+    """The socket that the signer dials, mode 0600."""
+
+
+class DatabaseSettings(Section, frozen=True):
+    """The PostgreSQL database."""
+
+    dsn: str = "dbname=customerd"
+    lease: Duration = 15.0
+    """How long another daemon has to wait after this one vanished."""
+
+
+class ChainSettings(Section, frozen=True):
+    """The EVM chain and how it is followed."""
+
+    endpoints: list[str] = msgspec.field(default_factory=lambda: ["http://127.0.0.1:8545"])
+    """HTTP addresses of nodes, tried in order; WebSocket on the same address."""
+    symbol: str = "ETH"
+    """How the native coin is called."""
+    confirmations: int = 0
+    """Blocks until a change is final; 0 follows the `finalized` tag."""
+    poll: Duration = 60.0
+    """How often to look when no new head is pushed."""
+    stale_after: Duration = 600.0
+    """How old the head may be before the watcher counts as not following."""
+    margin: Duration = 3600.0
+    """How long before a deadline every act has to be final: the longest expected reorganisation."""
+    fee_cap: int = 500_000_000_000
+    """Highest fee per gas that is ever offered, in wei."""
+    tip_floor: int = 1_000_000_000
+    """Lowest tip per gas that is offered, in wei."""
+    first_block: int | None = None
+    """Block to begin with on a new database; the current head when absent."""
+
+
+class MerchantSettings(Section, frozen=True):
+    """Sessions with merchants."""
+
+    certificates: str | None = None
+    """File with trusted certificates; the system's when absent."""
+    connect_timeout: Duration = 10.0
+    message_timeout: Duration = 60.0
+    approval_timeout: Duration = 360.0
+    warm: bool = True
+    """Keep one unused connection per merchant ready."""
+    mutual_patience: Duration = 600.0
+    """How long a mutual close asks the merchant before it closes unilaterally."""
+
+
+class SignerSettings(Section, frozen=True):
+    """The link that the signer dials."""
+
+    ping_interval: Duration = 2.0
+    gone_after: Duration = 5.0
+    request_timeout: Duration = 10.0
+
+
+class GuardSettings(Section, frozen=True):
+    """The hot account that pays for defence."""
+
+    key: str = msgspec.field(default_factory=lambda: f"{_state_directory()}/guard.key")
+    """File of its secret key, mode 0600; made at the first start."""
+    enabled: bool = True
+    """Whether the guard may close channels while the signer is away."""
+
+
+class Settings(Section, frozen=True):
+    """All settings; each section is a table of the configuration file."""
+
+    sockets: Sockets = msgspec.field(default_factory=Sockets)
+    database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
+    chain: ChainSettings = msgspec.field(default_factory=ChainSettings)
+    merchant: MerchantSettings = msgspec.field(default_factory=MerchantSettings)
+    signer: SignerSettings = msgspec.field(default_factory=SignerSettings)
+    guard: GuardSettings = msgspec.field(default_factory=GuardSettings)
+    log_level: str = "info"

@@ -1,0 +1,346 @@
+"""Pay and refund: propose, prove, authorize, revoke, complete (docs/protocol.md, pay).
+
+Three commits beside the one that queued it: the proof before it is sent; the new closing
+authorization before the old state's secret is sent; token, index and outcome together.
+"""
+
+from __future__ import annotations
+
+from customerd.channels import queries as channels
+from customerd.channels.record import Channel, Status
+from customerd.operations import queries as operations
+from customerd.operations.queries import AttemptRow
+from customerd.operations.run import Interrupted, Refused, Run, merchant_says
+from customerd.store.events import Change
+from zkchannels.escrow.record import ChannelStatus
+from zkchannels.jsonrpc.errors import RpcError
+from zkchannels.jsonrpc.peer import Peer
+from zkchannels.service.logging import get_logger
+from zkchannels.wire import merchant as merchant_wire
+from zkchannels.wire import signer as signer_wire
+from zkchannels.wire.errors import kind_of
+
+log = get_logger("customerd.operations")
+
+_CLOSING = (Status.ASKED, Status.DECIDED, Status.SUSPECT, Status.CLOSED)
+
+
+async def pay(run: Run) -> None:
+    """Take the operation from its durable step to its outcome.
+
+    Raises Refused when nothing was or ever will be paid, Interrupted when a step has to be taken
+    again later.
+    """
+    channel = await run.channel()
+    attempt = await operations.attempt_of(run.around.store.database, run.row.operation)
+    if channel.state in _CLOSING:
+        await _end_by_closing(run, channel, attempt)
+        return
+    try:
+        async with run.merchant(channel, bound=attempt is not None) as peer:
+            if attempt is None or not attempt.live:
+                attempt = await _propose_and_prove(run, peer, channel, attempt)
+            blinded = await _send_proof(run, peer, channel, attempt)
+            if blinded is None:
+                raise Interrupted("the session is dead: propose again")
+            authorized = await _authorize(run, channel, attempt, blinded)
+            token = await _revoke(run, peer, channel, authorized)
+            if token is not None:
+                await _complete(run, channel, attempt, token)
+    except channels.StatusChanged as changed:
+        await _end_by_closing(run, changed.channel, attempt)
+
+
+async def _propose_and_prove(
+    run: Run, peer: Peer, channel: Channel, dead: AttemptRow | None
+) -> AttemptRow:
+    """Agree on the amount, then write the proof before it is sent.
+
+    A payment whose session died before the merchant bound anything keeps its attempt.
+    """
+    run.step("propose")
+    amount = run.row.amount
+    assert amount is not None
+    assert channel.index is not None
+    assert channel.token is not None
+    _require_balance(channel, amount)
+    try:
+        proposal = await run.ask(
+            peer,
+            merchant_wire.PAY_PROPOSE,
+            merchant_wire.PayProposeParams(amount=amount, note=run.row.note),
+            timeout=run.around.settings.merchant.approval_timeout,
+        )
+    except RpcError as error:
+        if dead is not None and kind_of(error) != "rejected":
+            raise Interrupted(error.message) from None
+        raise merchant_says(error) from None
+    except Interrupted as error:
+        if dead is None and run.around.gateway.ready:
+            raise Refused("merchant_unreachable", str(error)) from None
+        raise
+    run.step("prove")
+    try:
+        proof = await run.around.gateway.request(
+            signer_wire.PAY_PROVE,
+            signer_wire.PayProveParams(
+                channel=channel.channel,
+                index=channel.index + 1,
+                attempt=channel.attempt,
+                operation=run.row.operation,
+                amount=amount,
+                session=proposal.session,
+                token=channel.token,
+            ),
+        )
+    except RpcError as error:
+        if kind_of(error) == "already_different":
+            await _next_attempt(run, channel)
+        raise _signer_refuses(error) from None
+    attempt = AttemptRow(
+        operation=run.row.operation,
+        channel=channel.channel,
+        index=channel.index + 1,
+        attempt=channel.attempt,
+        session=proposal.session,
+        nonce=proof.nonce,
+        proof=proof.proof,
+        live=True,
+        receipt=None,
+        service_note=None,
+    )
+
+    async def write(change: Change) -> None:
+        row = await channels.lock_channel(
+            change.connection, channel.channel, allowed=(Status.IDLE, Status.PROVED)
+        )
+        await operations.write_attempt(change, attempt)
+        await channels.update_channel(change, row, status="proved")
+
+    await run.commit(write)
+    return attempt
+
+
+def _require_balance(channel: Channel, amount: int) -> None:
+    """Earlier operations on the channel may have spent what was there when this one was queued."""
+    if amount > channel.customer_balance:
+        raise Refused("insufficient_balance", "the channel does not hold that much")
+    if -amount > channel.merchant_balance:
+        raise Refused("insufficient_balance", "the merchant's side does not hold that much")
+
+
+async def _next_attempt(run: Run, channel: Channel) -> None:
+    """The signer used this attempt for an operation that ended before its proof was written.
+
+    That proof never left the daemon, so the next attempt is free; raises Interrupted.
+    """
+
+    async def write(change: Change) -> None:
+        row = await channels.lock_channel(
+            change.connection, channel.channel, allowed=(Status.IDLE,)
+        )
+        await channels.update_channel(change, row, attempt=row.attempt + 1)
+
+    await run.commit(write)
+    raise Interrupted("the attempt is taken: use the next one")
+
+
+async def _send_proof(run: Run, peer: Peer, channel: Channel, attempt: AttemptRow) -> bytes | None:
+    """Send the written proof; return the blinded authorization, or None when the session is dead.
+
+    Raises Refused when the merchant durably refuses these commitments.
+    """
+    assert attempt.nonce is not None
+    try:
+        answer = await run.ask(
+            peer,
+            merchant_wire.PAY_PROVE,
+            merchant_wire.PayProveParams(
+                session=attempt.session, nonce=attempt.nonce, proof=attempt.proof
+            ),
+        )
+    except RpcError as error:
+        kind = kind_of(error)
+        if kind == "session_unknown":
+            await run.commit(lambda change: operations.session_is_dead(change, run.row.operation))
+            return None
+        if kind == "bad_proof":
+            raise Refused("rejected_by_merchant", "the merchant refused the proof") from None
+        if kind == "nonce_bound":
+            await _suspect(run, channel)
+            return None
+        raise Interrupted(error.message) from None
+    return answer.signature
+
+
+async def _suspect(run: Run, channel: Channel) -> None:
+    """The merchant knows other commitments under our nonce: one of us went back in time."""
+    log.error("nonce_bound_to_other_commitments", channel=channel.label)
+
+    async def write(change: Change) -> None:
+        row = await channels.lock_channel(
+            change.connection, channel.channel, allowed=(Status.PROVED,)
+        )
+        await channels.update_channel(change, row, status="suspect")
+
+    await run.commit(write)
+
+
+async def _authorize(
+    run: Run, channel: Channel, attempt: AttemptRow, blinded: bytes
+) -> signer_wire.PayAuthorized:
+    """Have the authorization checked and write it; from then on it is the one to close on."""
+    run.step("authorize")
+    await _require_open(run, channel)
+    try:
+        authorized = await run.around.gateway.request(
+            signer_wire.PAY_AUTHORIZE,
+            signer_wire.AuthorizeParams(
+                channel=channel.channel,
+                index=attempt.index,
+                attempt=attempt.attempt,
+                signature=blinded,
+                guard=run.around.watcher.guard_address,
+            ),
+        )
+    except RpcError as error:
+        if kind_of(error) == "bad_signature":
+            log.error("authorization_does_not_verify", channel=channel.label)
+            await _decide(run, channel, attempt.index - 1)
+        raise Interrupted(error.message) from None
+    new = authorized.authorization
+
+    async def write(change: Change) -> None:
+        row = await channels.lock_channel(
+            change.connection, channel.channel, allowed=(Status.PROVED, Status.REVOKING)
+        )
+        if row.state is Status.REVOKING:
+            return
+        await channels.adopt_authorization(change, row, new)
+        await channels.update_channel(
+            change,
+            row,
+            status="revoking",
+            authorized=new.index,
+            customer_balance=new.customer_balance,
+            merchant_balance=new.merchant_balance,
+        )
+
+    await run.commit(write)
+    return authorized
+
+
+async def _revoke(
+    run: Run, peer: Peer, channel: Channel, authorized: signer_wire.PayAuthorized
+) -> merchant_wire.PayToken | None:
+    """Give the old state's secret away; None when the merchant leaves us only the close."""
+    run.step("revoke")
+    await _require_open(run, channel)
+    try:
+        return await run.ask(
+            peer,
+            merchant_wire.PAY_REVOKE,
+            merchant_wire.PayRevokeParams(
+                nonce=authorized.nonce,
+                secret=authorized.secret,
+                lock_blinding=authorized.lock_blinding,
+            ),
+        )
+    except RpcError as error:
+        if kind_of(error) == "later":
+            raise Interrupted(error.message) from None
+        log.error("revocation_refused", channel=channel.label, kind=kind_of(error))
+        await _decide(run, channel, authorized.authorization.index)
+        return None
+
+
+async def _complete(
+    run: Run, channel: Channel, attempt: AttemptRow, answer: merchant_wire.PayToken
+) -> None:
+    """Check the new token; write token, index and the outcome in one transaction."""
+    run.step("complete")
+    try:
+        await run.around.gateway.request(
+            signer_wire.PAY_COMPLETE,
+            signer_wire.CompleteParams(
+                channel=channel.channel,
+                index=attempt.index,
+                attempt=attempt.attempt,
+                token=answer.token,
+            ),
+        )
+    except RpcError as error:
+        if kind_of(error) == "bad_signature":
+            log.error("pay_token_does_not_verify", channel=channel.label)
+            await _decide(run, channel, attempt.index)
+        raise Interrupted(error.message) from None
+
+    async def write(change: Change) -> None:
+        row = await channels.lock_channel(
+            change.connection, channel.channel, allowed=(Status.REVOKING,)
+        )
+        await channels.update_channel(
+            change, row, status="idle", index=attempt.index, attempt=0, token=answer.token
+        )
+        await operations.write_receipt(
+            change, run.row.operation, receipt=True, service_note=answer.note
+        )
+
+    await run.done(write)
+
+
+async def _require_open(run: Run, channel: Channel) -> None:
+    """A secret leaves only while the escrow is seen OPEN (rule `open-only`)."""
+    record = await run.around.watcher.record(channel.channel)
+    if record.status is not ChannelStatus.OPEN:
+        run.around.watcher.kick(channel.channel)
+        raise Interrupted(f"the channel is {record.status.name} on chain")
+
+
+async def _decide(run: Run, channel: Channel, index: int) -> None:
+    """Write the decision to close on a state; the watcher carries it out."""
+
+    async def write(change: Change) -> None:
+        row = await channels.lock_channel(
+            change.connection, channel.channel, allowed=(Status.PROVED, Status.REVOKING)
+        )
+        await channels.update_channel(change, row, status="decided", closing=index)
+
+    await run.commit(write)
+    run.around.watcher.kick(channel.channel)
+
+
+async def _end_by_closing(run: Run, channel: Channel, attempt: AttemptRow | None) -> None:
+    """Give the outcome of a payment whose channel closes: what it is closed on decides."""
+    if attempt is None:
+        raise Refused("wrong_status", f"the channel is {channel.status}")
+    if channel.authorized is None or channel.authorized < attempt.index:
+        if channel.state is Status.SUSPECT:
+            raise Refused(
+                "merchant_misbehaved", "this payment was not bound; the channel must be recovered"
+            )
+        raise Refused("wrong_status", "the channel was closed before the payment was bound")
+
+    async def write(change: Change) -> None:
+        await operations.write_receipt(change, run.row.operation, receipt=False, service_note=None)
+
+    await run.done(write)
+
+
+async def undo(change: Change, run: Run) -> None:
+    """What follows from a refused payment: the channel is as usable as before it."""
+    assert run.row.channel is not None
+    attempt = await operations.attempt_of(run.around.store.database, run.row.operation)
+    if attempt is None:
+        return
+    row = await channels.lock_channel(change.connection, run.row.channel, allowed=frozenset(Status))
+    if row.state is Status.PROVED and row.attempt == attempt.attempt:
+        await channels.update_channel(change, row, status="idle", attempt=row.attempt + 1)
+
+
+def _signer_refuses(error: RpcError) -> Refused:
+    kind = kind_of(error)
+    if kind == "policy_refused":
+        return Refused("policy_refused", error.message)
+    log.error("signer_refused", kind=kind, reason=error.message)
+    return Refused("policy_refused", f"the signer refused: {error.message}")

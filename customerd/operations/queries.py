@@ -1,0 +1,323 @@
+"""Reading and changing operations, their steps and the requests they sent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from customerd.store.events import Change
+from zkchannels.store.database import Database
+
+ENDED = frozenset({"done", "refused", "cancelled"})
+
+_OPERATION = """
+operation.operation, operation.number, operation.kind, operation.channel, operation.label,
+operation.amount, operation.note, operation.force, operation.parameters,
+operation.idempotency_key, operation.status, operation.step, operation.error_kind,
+operation.error_message, extract(epoch from operation.created)::float8,
+extract(epoch from operation.updated)::float8, attempt.receipt, attempt.service_note
+"""
+_FROM = "from operation left join attempt using (operation)"
+_ATTEMPT = "operation, channel, index, attempt, session, nonce, proof, live, receipt, service_note"
+
+
+class OperationRow(msgspec.Struct, frozen=True):
+    """One row of the table `operation`, with the receipt of its payment."""
+
+    operation: bytes
+    number: int
+    kind: str
+    channel: bytes | None
+    label: str
+    amount: int | None
+    note: str
+    force: bool
+    parameters: bytes
+    idempotency_key: str | None
+    status: str
+    step: str | None
+    error_kind: str | None
+    error_message: str | None
+    created: float
+    updated: float
+    receipt: bool | None
+    service_note: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the operation has its final outcome."""
+        return self.status in ENDED
+
+
+class AttemptRow(msgspec.Struct, frozen=True):
+    """The request of an establish or a payment as it was sent."""
+
+    operation: bytes
+    channel: bytes
+    index: int
+    attempt: int
+    session: bytes
+    nonce: bytes | None
+    proof: bytes
+    live: bool
+    receipt: bool | None
+    service_note: str | None
+
+    def __repr__(self) -> str:
+        return f"AttemptRow(index={self.index}, attempt={self.attempt}, live={self.live})"
+
+
+class StepRow(msgspec.Struct, frozen=True):
+    """One step of an operation; times are Unix seconds."""
+
+    name: str
+    started: float
+    finished: float | None
+
+
+async def operation_by_id(database: Database, operation: bytes) -> OperationRow | None:
+    """Return one operation."""
+    return await database.fetch_one(
+        f"select {_OPERATION} {_FROM} where operation.operation = %(operation)s",
+        {"operation": operation},
+        row=OperationRow,
+    )
+
+
+async def operation_by_key(database: Database, key: str) -> OperationRow | None:
+    """Return the operation that was requested with an idempotency key."""
+    return await database.fetch_one(
+        f"select {_OPERATION} {_FROM} where idempotency_key = %(key)s",
+        {"key": key},
+        row=OperationRow,
+    )
+
+
+async def unfinished(database: Database) -> list[OperationRow]:
+    """Return all operations without a final outcome, in the order they were requested."""
+    return await database.fetch(
+        f"select {_OPERATION} {_FROM} where status in ('queued', 'running') order by number",
+        row=OperationRow,
+    )
+
+
+async def operations(
+    database: Database, *, channel: bytes | None, label: str | None, status: str | None, limit: int
+) -> list[OperationRow]:
+    """Return operations, newest first."""
+    return await database.fetch(
+        f"""
+        select {_OPERATION} {_FROM}
+        where (%(channel)s::bytea is null or operation.channel = %(channel)s
+               or operation.channel is null and operation.label = %(label)s)
+          and (%(status)s::text is null or status = %(status)s)
+        order by number desc limit %(limit)s
+        """,
+        {"channel": channel, "label": label, "status": status, "limit": limit},
+        row=OperationRow,
+    )
+
+
+async def steps(database: Database, operation: bytes) -> list[StepRow]:
+    """Return the steps of an operation, oldest first."""
+    return await database.fetch(
+        """
+        select name, extract(epoch from started)::float8, extract(epoch from finished)::float8
+        from step where operation = %(operation)s order by number
+        """,
+        {"operation": operation},
+        row=StepRow,
+    )
+
+
+async def attempt_of(database: Database, operation: bytes) -> AttemptRow | None:
+    """Return the request that an operation sent, if it wrote one."""
+    return await database.fetch_one(
+        f"select {_ATTEMPT} from attempt where operation = %(operation)s",
+        {"operation": operation},
+        row=AttemptRow,
+    )
+
+
+async def insert_operation(
+    change: Change,
+    *,
+    operation: bytes,
+    kind: str,
+    channel: bytes,
+    label: str,
+    amount: int | None,
+    note: str,
+    force: bool,
+    parameters: bytes,
+    idempotency_key: str | None,
+) -> None:
+    """Insert a queued operation; raises psycopg.errors.UniqueViolation for a used key."""
+    await change.execute(
+        """
+        insert into operation (operation, kind, channel, label, amount, note, force, parameters,
+            idempotency_key)
+        values (%(operation)s, %(kind)s, %(channel)s, %(label)s, %(amount)s, %(note)s, %(force)s,
+            %(parameters)s, %(idempotency_key)s)
+        """,
+        {
+            "operation": operation,
+            "kind": kind,
+            "channel": channel,
+            "label": label,
+            "amount": amount,
+            "note": note,
+            "force": force,
+            "parameters": parameters,
+            "idempotency_key": idempotency_key,
+        },
+    )
+    change.event(
+        "operation",
+        "queued",
+        channel=channel,
+        label=label,
+        operation=operation,
+        operation_kind=kind,
+    )
+
+
+async def cancel_operation(change: Change, row: OperationRow) -> bool:
+    """Cancel an operation that has written no request; tell whether it was possible."""
+    changed = await change.execute(
+        """
+        update operation set status = 'cancelled', updated = now(), error_kind = 'cancelled',
+            error_message = 'cancelled before anything was bound'
+        where operation = %(operation)s and status in ('queued', 'running') and kind <> 'close'
+          and not exists (select from attempt where attempt.operation = operation.operation)
+        """,
+        {"operation": row.operation},
+    )
+    if changed:
+        change.event(
+            "operation",
+            "cancelled",
+            channel=row.channel,
+            label=row.label,
+            operation=row.operation,
+            operation_kind=row.kind,
+        )
+    return bool(changed)
+
+
+async def write_attempt(change: Change, attempt: AttemptRow) -> None:
+    """Write the request before it is sent; a new session replaces the request of a dead one."""
+    await change.execute(
+        """
+        insert into attempt values (%(operation)s, %(channel)s, %(index)s, %(attempt)s,
+            %(session)s, %(nonce)s, %(proof)s, true, null, null)
+        on conflict (operation) do update set session = excluded.session,
+            nonce = excluded.nonce, proof = excluded.proof, attempt = excluded.attempt, live = true
+        """,
+        msgspec.structs.asdict(attempt),
+    )
+
+
+async def session_is_dead(change: Change, operation: bytes) -> None:
+    """Record that the merchant does not know the session (any more): propose again."""
+    await change.execute(
+        "update attempt set live = false where operation = %(operation)s", {"operation": operation}
+    )
+
+
+async def write_receipt(
+    change: Change, operation: bytes, *, receipt: bool, service_note: str | None
+) -> None:
+    """Record whether the merchant confirmed the payment, and its service note."""
+    await change.execute(
+        """
+        update attempt set receipt = %(receipt)s, service_note = %(service_note)s
+        where operation = %(operation)s
+        """,
+        {"operation": operation, "receipt": receipt, "service_note": service_note},
+    )
+
+
+class OperationEnded(Exception):
+    """The operation was cancelled while a step was at work; the step's writes are undone."""
+
+
+class StepTrail:
+    """The steps of one run of an operation, written with the transaction that ends each."""
+
+    def __init__(self, row: OperationRow, taken: int) -> None:
+        self.row = row
+        self.current: str | None = None
+        self._next = taken
+        self._started = datetime.now(UTC)
+        self._unwritten: list[tuple[int, str, datetime, datetime | None]] = []
+
+    def enter(self, name: str) -> None:
+        """Begin a step; the one before it ends now."""
+        now = datetime.now(UTC)
+        if self.current is not None:
+            self._unwritten.append((self._next, self.current, self._started, now))
+            self._next += 1
+        self.current, self._started = name, now
+
+    async def write(self, change: Change, *, status: str = "running", **details: Any) -> None:
+        """Write the finished steps, the current one and the operation's status."""
+        entries = list(self._unwritten)
+        now = datetime.now(UTC)
+        if self.current is not None:
+            entries.append(
+                (self._next, self.current, self._started, now if status in ENDED else None)
+            )
+        if entries:
+            numbers, names, started, finished = (
+                list(column) for column in zip(*entries, strict=True)
+            )
+            await change.execute(
+                """
+                insert into step (operation, number, name, started, finished)
+                select %(operation)s, number, name, started, finished
+                from unnest(%(numbers)s::int[], %(names)s::text[], %(started)s::timestamptz[],
+                            %(finished)s::timestamptz[])
+                    as new (number, name, started, finished)
+                on conflict (operation, number) do update set finished = excluded.finished
+                """,
+                {
+                    "operation": self.row.operation,
+                    "numbers": numbers,
+                    "names": names,
+                    "started": started,
+                    "finished": finished,
+                },
+            )
+        changed = await change.execute(
+            """
+            update operation set status = %(status)s, step = %(step)s, updated = now(),
+                error_kind = %(error_kind)s, error_message = %(error_message)s
+            where operation = %(operation)s and status in ('queued', 'running')
+            """,
+            {
+                "operation": self.row.operation,
+                "status": status,
+                "step": self.current,
+                "error_kind": details.get("error_kind"),
+                "error_message": details.get("error_message"),
+            },
+        )
+        if not changed:
+            raise OperationEnded
+        change.event(
+            "operation",
+            status if status in ENDED else "step",
+            channel=self.row.channel,
+            label=self.row.label,
+            operation=self.row.operation,
+            operation_kind=self.row.kind,
+            step=self.current,
+            **details,
+        )
+
+    def committed(self) -> None:
+        """Forget what the last transaction wrote; called once it is committed."""
+        self._unwritten.clear()

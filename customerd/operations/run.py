@@ -1,0 +1,140 @@
+"""What the steps of every operation share: their surroundings, outcomes and commits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from customerd.channels import queries as channels
+from customerd.channels.record import Channel, Escrow
+from customerd.config import Settings
+from customerd.merchants import Merchants, MerchantUnreachable
+from customerd.operations.queries import OperationRow, StepTrail
+from customerd.signing.gateway import Gateway
+from customerd.store.events import Change, Store
+from customerd.watch.watcher import Watcher
+from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
+from zkchannels.jsonrpc.method import Method
+from zkchannels.jsonrpc.peer import Peer
+
+T = TypeVar("T")
+P = TypeVar("P", bound=msgspec.Struct)
+R = TypeVar("R")
+
+Body = Callable[[Change], Awaitable[None]]
+
+
+class Refused(Exception):
+    """The operation ends without its effect: nothing was paid, nothing was opened."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class Interrupted(Exception):
+    """Something that the step needs went away; the step is taken again from its durable record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The parts of the daemon that operations use."""
+
+    settings: Settings
+    store: Store
+    gateway: Gateway
+    merchants: Merchants
+    watcher: Watcher
+
+
+class Run:
+    """One operation at work."""
+
+    def __init__(self, around: Surroundings, row: OperationRow, taken: int) -> None:
+        self.around = around
+        self.row = row
+        self.trail = StepTrail(row, taken)
+
+    def step(self, name: str) -> None:
+        """Enter a named step."""
+        self.trail.enter(name)
+
+    async def channel(self) -> Channel:
+        """Read the operation's channel."""
+        assert self.row.channel is not None
+        row = await channels.channel_by_id(self.around.store.database, self.row.channel)
+        assert row is not None, "only a refused establish deletes its channel"
+        return row
+
+    async def escrow(self, channel: Channel) -> Escrow:
+        """Read the escrow of a channel."""
+        return (await channels.escrows(self.around.store.database))[channel.escrow]
+
+    async def commit(self, body: Body | None = None) -> None:
+        """Write what a step did, together with the trail, in one transaction."""
+        await self._write(body, "running")
+
+    async def done(self, body: Body | None = None) -> None:
+        """Write the last step's outcome and that the operation is done, in one transaction."""
+        await self._write(body, "done")
+
+    async def refuse(self, refusal: Refused, body: Body | None = None) -> None:
+        """Write that the operation is refused, in one transaction with what follows from it."""
+        await self._write(body, "refused", error_kind=refusal.kind, error_message=refusal.message)
+
+    async def _write(self, body: Body | None, status: str, **details: Any) -> None:
+        async def change(change: Change) -> None:
+            if body is not None:
+                await body(change)
+            await self.trail.write(change, status=status, **details)
+
+        await self.around.store.change(change)
+        self.trail.committed()
+
+    @asynccontextmanager
+    async def merchant(self, channel: Channel, *, bound: bool) -> AsyncIterator[Peer]:
+        """Open a session with the channel's merchant.
+
+        `bound`: whether a proof may have left already. Then an unreachable merchant only
+        interrupts; before that the operation is refused.
+        """
+        try:
+            async with self.around.merchants.session(channel.host, channel.port) as peer:
+                yield peer
+        except MerchantUnreachable as error:
+            if bound or not self.around.gateway.ready:
+                raise Interrupted(str(error)) from None
+            raise Refused("merchant_unreachable", str(error)) from None
+
+    async def ask(
+        self,
+        peer: Peer,
+        method: Method[P, R],
+        params: P,
+        *,
+        timeout: float | None = None,
+    ) -> R:
+        """Ask the merchant; raises its RpcError, or Interrupted when no answer came.
+
+        Nothing is sent while no signer is attached.
+        """
+        if not self.around.gateway.ready:
+            raise Interrupted("no signer is attached")
+        try:
+            return await peer.request(
+                method,
+                params,
+                timeout=timeout or self.around.settings.merchant.message_timeout,
+            )
+        except (ConnectionLost, RequestTimeout) as error:
+            raise Interrupted(f"merchant: {type(error).__name__}") from None
+
+
+def merchant_says(error: RpcError) -> Refused:
+    """Return the refusal that a merchant's error before any proof means."""
+    return Refused("rejected_by_merchant", error.message or "the merchant refused")

@@ -1,0 +1,190 @@
+"""The queue at work: strict order per channel, channels side by side, resumed after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import psycopg
+
+from customerd.operations import close, establish, pay
+from customerd.operations import queries as operations
+from customerd.operations.queries import OperationEnded, OperationRow
+from customerd.operations.run import Interrupted, Refused, Run, Surroundings
+from customerd.signing.gateway import SignerAway, SignerSlow
+from customerd.store.events import Change
+from zkchannels.chain.errors import ChainUnavailable
+from zkchannels.service.logging import get_logger
+from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
+
+log = get_logger("customerd.operations")
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 30.0
+
+
+async def _keep(change: Change, run: Run) -> None:
+    """A refused close changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    steps: Callable[[Run], Awaitable[None]]
+    undo: Callable[[Change, Run], Awaitable[None]]
+
+
+_KINDS = {
+    "establish": _Kind(establish.establish, establish.undo),
+    "pay": _Kind(pay.pay, pay.undo),
+    "refund": _Kind(pay.pay, pay.undo),
+    "close": _Kind(close.close, _keep),
+}
+
+
+class Runner:
+    """Executes operations; every task belongs to the group given to `run`."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._group: asyncio.TaskGroup | None = None
+        self._queues: dict[bytes, deque[OperationRow]] = {}
+        self._at_work: dict[bytes, asyncio.Task[None]] = {}
+        self._ended: dict[bytes, asyncio.Event] = {}
+        self._started = asyncio.Event()
+
+    @property
+    def unfinished(self) -> int:
+        """How many operations have not ended."""
+        return len(self._ended)
+
+    async def run(self) -> None:
+        """Take up every unfinished operation at its step, then work on what is submitted."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for row in await operations.unfinished(self._around.store.database):
+                self.submit(row)
+            self._started.set()
+            await asyncio.Event().wait()
+
+    async def started(self) -> None:
+        """Return once the unfinished operations of an earlier run are taken up."""
+        await self._started.wait()
+
+    def submit(self, row: OperationRow) -> None:
+        """Queue a written operation behind the earlier ones on its channel.
+
+        A forced close does not wait: an operation that cannot go on must not keep it back.
+        """
+        if self._group is None or row.operation in self._ended:
+            return
+        assert row.channel is not None
+        self._ended[row.operation] = asyncio.Event()
+        if row.kind == "close" and row.force:
+            self._start(row)
+            return
+        queue = self._queues.get(row.channel)
+        if queue is not None:
+            queue.append(row)
+            return
+        self._queues[row.channel] = deque([row])
+        self._group.create_task(self._drain(row.channel), name=f"channel {row.label}")
+
+    async def wait(self, operation: bytes) -> None:
+        """Return once the operation has its final outcome."""
+        ended = self._ended.get(operation)
+        if ended is not None:
+            await ended.wait()
+
+    async def cancel(self, row: OperationRow) -> bool:
+        """Cancel an operation that bound nothing yet; tell whether it was possible."""
+
+        async def write(change: Change) -> bool:
+            possible = await operations.cancel_operation(change, row)
+            if possible and row.kind == "establish":
+                await change.execute(
+                    "delete from channel where channel = %(channel)s and status = 'new'",
+                    {"channel": row.channel},
+                )
+            return possible
+
+        possible = await self._around.store.change(write)
+        if possible:
+            task = self._at_work.get(row.operation)
+            if task is not None:
+                task.cancel()
+            self._end(row)
+        return possible
+
+    def _start(self, row: OperationRow) -> asyncio.Task[None]:
+        assert self._group is not None
+        task = self._group.create_task(self._work(row), name=f"{row.kind} {row.operation.hex()}")
+        self._at_work[row.operation] = task
+        return task
+
+    async def _drain(self, channel: bytes) -> None:
+        queue = self._queues[channel]
+        while queue:
+            row = queue.popleft()
+            if row.operation in self._ended:
+                await asyncio.wait([self._start(row)])
+        del self._queues[channel]
+
+    def _end(self, row: OperationRow) -> None:
+        self._at_work.pop(row.operation, None)
+        ended = self._ended.pop(row.operation, None)
+        if ended is not None:
+            ended.set()
+
+    async def _work(self, row: OperationRow) -> None:
+        """Take one operation to its outcome, through every interruption."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self._once(row)
+            except Interrupted as error:
+                log.info("operation_rests", operation=row.operation.hex(), reason=str(error))
+            except (SignerAway, SignerSlow, ChainUnavailable) as error:
+                log.info(
+                    "operation_rests", operation=row.operation.hex(), reason=type(error).__name__
+                )
+            except (DatabaseUnavailable, CommitOutcomeUnknown, psycopg.OperationalError) as error:
+                log.warning(
+                    "operation_rests", operation=row.operation.hex(), reason=type(error).__name__
+                )
+            except OperationEnded:
+                break
+            except Exception:
+                # A fault in one operation must not end the daemon that defends every channel.
+                log.exception("operation_failed", operation=row.operation.hex())
+            else:
+                break
+            await self._pause(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+        self._end(row)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait a jittered moment, and then for the signer without which nothing goes on."""
+        await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        await self._around.gateway.wait_ready()
+
+    async def _once(self, row: OperationRow) -> None:
+        database = self._around.store.database
+        current = await operations.operation_by_id(database, row.operation)
+        assert current is not None
+        if current.ended:
+            return
+        kind = _KINDS[row.kind]
+        run = Run(self._around, current, len(await operations.steps(database, row.operation)))
+        try:
+            await kind.steps(run)
+        except Refused as refusal:
+            log.info(
+                "operation_refused",
+                operation=row.operation.hex(),
+                kind=refusal.kind,
+                reason=refusal.message,
+            )
+            await run.refuse(refusal, lambda change: kind.undo(change, run))

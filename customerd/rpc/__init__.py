@@ -1,0 +1,1 @@
+"""The owner RPC: one definition per method, one gate, subscriptions."""

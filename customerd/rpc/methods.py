@@ -1,0 +1,569 @@
+"""The methods of the owner RPC: the one definition that dispatch, help, CLI and docs come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from zkchannels.jsonrpc.method import Method
+
+Label = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[^\s\x00-\x1f][^\x00-\x1f]*$",
+        description="Local unique name of a channel.",
+    ),
+]
+AmountInput = Annotated[
+    str | int,
+    Meta(description='Decimal text with the asset ("0.005 ETH"), or whole units of the escrow.'),
+]
+OperationId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="Id of an operation.")]
+IdempotencyKey = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        description="The same key with the same parameters returns the first operation.",
+    ),
+]
+Note = Annotated[str, Meta(max_length=8192, description="Text for the merchant.")]
+Seconds = Annotated[float, Meta(ge=0, description="Seconds to wait; the operation goes on.")]
+Limit = Annotated[int, Meta(ge=1, le=1000, description="How many rows at the most.")]
+Topic = Literal["operation", "channel", "chain", "signer", "log"]
+
+OperationKind = Literal["establish", "pay", "refund", "close"]
+OperationStatus = Literal["queued", "running", "done", "refused", "cancelled"]
+
+
+class Params(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all parameters: an unknown name is refused."""
+
+
+class Result(Struct, frozen=True):
+    """Base of all results: always an object; fields may be added."""
+
+
+class NoParams(Params, frozen=True):
+    """No parameters."""
+
+
+class Amount(Result, frozen=True):
+    """Money in whole units of the escrow and as decimal text."""
+
+    units: int
+    text: str
+
+
+class Warning_(Result, frozen=True):  # noqa: N801 - `Warning` is a builtin
+    """Something an operator should act on."""
+
+    kind: str
+    message: str
+    label: str | None = None
+
+
+class ChainInfo(Result, frozen=True):
+    """What the watcher sees of the chain."""
+
+    chain_id: int | None
+    head: int | None
+    head_time: int | None
+    final: int | None
+    following: bool
+
+
+class SignerInfo(Result, frozen=True):
+    """The signer, as far as the daemon knows it."""
+
+    attached: bool
+    compared: bool
+    identity: str | None
+    account: str | None
+    generation: int
+    policies: list[str]
+    since: float | None
+    """Unix time of the last change."""
+
+
+class AssetBalance(Result, frozen=True):
+    """What all channels of one asset hold."""
+
+    symbol: str
+    escrow: str
+    spendable: Amount
+    refundable: Amount
+    closing: Amount
+
+
+class Info(Result, frozen=True):
+    """State of the daemon."""
+
+    version: str
+    mode: Literal["starting", "safe", "ready", "stopping"]
+    missing: list[str]
+    """What keeps the daemon from being ready."""
+    chain: ChainInfo
+    database: bool
+    signer: SignerInfo
+    guard: str
+    """Address of the guard account."""
+    guard_balance: str | None
+    channels: int
+    operations: int
+    """Operations that have not ended."""
+    warnings: list[Warning_]
+    pid: int
+    uptime: float
+
+
+class Balance(Result, frozen=True):
+    """Money per asset, and the two accounts that pay gas."""
+
+    assets: list[AssetBalance]
+    account: str | None
+    account_balance: str | None
+    guard: str
+    guard_balance: str | None
+
+
+class Channel(Result, frozen=True):
+    """A channel as the daemon records it and as the chain shows it."""
+
+    label: str
+    channel: str
+    merchant: str
+    escrow: str
+    chain_id: int
+    symbol: str
+    status: str
+    chain_status: str
+    customer_balance: Amount
+    merchant_balance: Amount
+    customer_deposit: Amount
+    merchant_deposit: Amount
+    index: int
+    """Number of the newest state with a pay token."""
+    deadline: int | None
+    """Chain time until which somebody has to act."""
+    operation: str | None
+    """The operation that is at work on this channel."""
+    created: float
+
+
+class Channels(Result, frozen=True):
+    """Rows of `list`."""
+
+    channels: list[Channel]
+
+
+class Step(Result, frozen=True):
+    """One step of an operation."""
+
+    name: str
+    started: float
+    finished: float | None
+
+
+class Failure(Result, frozen=True):
+    """Why an operation ended without its effect."""
+
+    kind: str
+    message: str
+
+
+class Operation(Result, frozen=True):
+    """A durable queue entry."""
+
+    operation: str
+    kind: OperationKind
+    label: str
+    status: OperationStatus
+    step: str | None
+    amount: Amount | None
+    receipt: bool | None
+    """Whether the merchant confirmed a payment; false: paid, but without the merchant's answer."""
+    service_note: str | None
+    error: Failure | None
+    created: float
+    updated: float
+    steps: list[Step]
+
+
+class Operations(Result, frozen=True):
+    """Rows of `operations`."""
+
+    operations: list[Operation]
+
+
+class HistoryEvent(Result, frozen=True):
+    """One recorded event."""
+
+    seq: int
+    time: float
+    topic: Topic
+    kind: str
+    label: str | None
+    operation: str | None
+    details: dict[str, Any]
+
+
+class History(Result, frozen=True):
+    """Rows of `history`, newest first."""
+
+    events: list[HistoryEvent]
+
+
+class Estimate(Result, frozen=True):
+    """What an operation will cost and take, before it is done."""
+
+    transactions: list[str]
+    gas: int
+    fee: str
+    seconds: float
+    """Expected duration until the operation ends."""
+    notes: list[str]
+
+
+class Metrics(Result, frozen=True):
+    """Figures in OpenMetrics text."""
+
+    text: str
+
+
+class Subscribed(Result, frozen=True):
+    """Events follow as notifications `event`, beginning after `after`."""
+
+    after: int
+
+
+class MethodHelp(Result, frozen=True):
+    """Help on one method."""
+
+    name: str
+    summary: str
+    needs: str
+    errors: list[str]
+
+
+class Help(Result, frozen=True):
+    """Rows of `help`."""
+
+    methods: list[MethodHelp]
+
+
+class Stopping(Result, frozen=True):
+    """The daemon ends after this answer."""
+
+    pid: int
+
+
+class LabelParams(Params, frozen=True):
+    """Names a channel."""
+
+    label: Label
+
+
+class RenameParams(Params, frozen=True):
+    """Renames a channel."""
+
+    label: Label
+    new_label: Label
+
+
+class HistoryParams(Params, frozen=True):
+    """Selects recorded events."""
+
+    label: Label | None = None
+    operation: OperationId | None = None
+    before: int | None = None
+    limit: Limit = 100
+
+
+class EstablishParams(Params, frozen=True):
+    """Opens a channel with a merchant."""
+
+    merchant: Annotated[str, Meta(description="zkchannel://host[:port]/0xESCROW")]
+    deposit: AmountInput
+    merchant_deposit: AmountInput | None = None
+    label: Label | None = None
+    note: Note = ""
+    wait: bool = True
+    idempotency_key: IdempotencyKey | None = None
+
+
+class PayParams(Params, frozen=True):
+    """Pays, or asks for a refund, on a channel."""
+
+    label: Label
+    amount: AmountInput
+    note: Note = ""
+    wait: bool = True
+    idempotency_key: IdempotencyKey | None = None
+
+
+class CloseParams(Params, frozen=True):
+    """Closes a channel, by agreement unless `force`."""
+
+    label: Label
+    force: Annotated[bool, Meta(description="Close unilaterally, without asking the merchant.")] = (
+        False
+    )
+    wait: bool = True
+    idempotency_key: IdempotencyKey | None = None
+
+
+class EstimateParams(Params, frozen=True):
+    """The operation to estimate."""
+
+    operation: OperationKind
+    label: Label | None = None
+    merchant: str | None = None
+    force: bool = False
+
+
+class OperationsParams(Params, frozen=True):
+    """Selects operations, newest first."""
+
+    label: Label | None = None
+    status: OperationStatus | None = None
+    limit: Limit = 100
+
+
+class OperationParams(Params, frozen=True):
+    """Names an operation."""
+
+    operation: OperationId
+
+
+class WaitParams(Params, frozen=True):
+    """Waits for the end of an operation."""
+
+    operation: OperationId
+    timeout: Seconds | None = None
+
+
+class SubscribeParams(Params, frozen=True):
+    """Which events to send; all topics when none is named."""
+
+    topics: list[Topic] = []
+    after: int | None = None
+
+
+class HelpParams(Params, frozen=True):
+    """The method to explain; all when none is named."""
+
+    method: str | None = None
+
+
+_SPEND = (
+    "not_ready",
+    "safe_mode",
+    "chain_unavailable",
+    "database_unavailable",
+    "not_found",
+    "invalid_amount",
+    "insufficient_balance",
+    "amount_too_small",
+    "wrong_status",
+    "rejected_by_merchant",
+    "merchant_unreachable",
+    "merchant_misbehaved",
+    "policy_refused",
+    "idempotency_mismatch",
+    "cancelled",
+)
+
+GETINFO = Method(
+    "getinfo", NoParams, Info, summary="Show the state of the daemon.", example=NoParams()
+)
+BALANCE = Method(
+    "balance",
+    NoParams,
+    Balance,
+    summary="Show what the channels and accounts hold.",
+    errors=("database_unavailable",),
+    needs="database",
+    example=NoParams(),
+)
+LIST = Method(
+    "list",
+    NoParams,
+    Channels,
+    summary="List all channels.",
+    errors=("database_unavailable",),
+    needs="database",
+    example=NoParams(),
+)
+SHOW = Method(
+    "show",
+    LabelParams,
+    Channel,
+    summary="Show one channel.",
+    errors=("database_unavailable", "not_found"),
+    needs="database",
+    example=LabelParams(label="coffee"),
+)
+RENAME = Method(
+    "rename",
+    RenameParams,
+    Channel,
+    summary="Give a channel another label.",
+    errors=("database_unavailable", "not_found", "label_taken"),
+    needs="database",
+    example=RenameParams(label="coffee", new_label="espresso"),
+)
+HISTORY = Method(
+    "history",
+    HistoryParams,
+    History,
+    summary="Show what happened, newest first.",
+    errors=("database_unavailable", "not_found"),
+    needs="database",
+    example=HistoryParams(label="coffee", limit=10),
+)
+ESTABLISH = Method(
+    "establish",
+    EstablishParams,
+    Operation,
+    summary="Open a channel: lock a deposit in the merchant's escrow.",
+    errors=(*_SPEND, "label_taken", "invalid_address", "fee_too_high"),
+    needs="signer",
+    example=EstablishParams(
+        merchant="zkchannel://merchant.example/0x5FbDB2315678afecb367f032d93F642f64180aa3",
+        deposit="0.1 ETH",
+        label="coffee",
+    ),
+)
+PAY = Method(
+    "pay",
+    PayParams,
+    Operation,
+    summary="Pay on a channel.",
+    errors=_SPEND,
+    needs="signer",
+    example=PayParams(label="coffee", amount="0.005 ETH", note="one espresso"),
+)
+REFUND = Method(
+    "refund",
+    PayParams,
+    Operation,
+    summary="Ask the merchant to pay back on a channel.",
+    errors=_SPEND,
+    needs="signer",
+    example=PayParams(label="coffee", amount="0.001 ETH", note="it was cold"),
+)
+CLOSE = Method(
+    "close",
+    CloseParams,
+    Operation,
+    summary="Close a channel and pay both sides out on chain.",
+    errors=_SPEND,
+    needs="signer",
+    example=CloseParams(label="coffee"),
+)
+ESTIMATE = Method(
+    "estimate",
+    EstimateParams,
+    Estimate,
+    summary="Say what an operation would cost and take.",
+    errors=("chain_unavailable", "database_unavailable", "not_found"),
+    needs="chain",
+    example=EstimateParams(operation="close", label="coffee"),
+)
+OPERATIONS = Method(
+    "operations",
+    OperationsParams,
+    Operations,
+    summary="List operations, newest first.",
+    errors=("database_unavailable", "not_found"),
+    needs="database",
+    example=OperationsParams(limit=10),
+)
+OPERATION = Method(
+    "operation",
+    OperationParams,
+    Operation,
+    summary="Show one operation with its steps.",
+    errors=("database_unavailable", "not_found"),
+    needs="database",
+    example=OperationParams(operation="0" * 32),
+)
+WAIT = Method(
+    "wait",
+    WaitParams,
+    Operation,
+    summary="Wait for the end of an operation.",
+    errors=("database_unavailable", "not_found", "timed_out"),
+    needs="database",
+    example=WaitParams(operation="0" * 32, timeout=10.0),
+)
+CANCEL = Method(
+    "cancel",
+    OperationParams,
+    Operation,
+    summary="Cancel an operation that has not bound anything yet.",
+    errors=("database_unavailable", "not_found", "channel_busy"),
+    needs="database",
+    example=OperationParams(operation="0" * 32),
+)
+SUBSCRIBE = Method(
+    "subscribe",
+    SubscribeParams,
+    Subscribed,
+    summary="Receive events as notifications on this connection.",
+    errors=("database_unavailable",),
+    needs="database",
+    example=SubscribeParams(topics=["operation"]),
+)
+SIGNER_STATUS = Method(
+    "signer-status", NoParams, SignerInfo, summary="Show the signer.", example=NoParams()
+)
+METRICS = Method(
+    "metrics", NoParams, Metrics, summary="Show figures in OpenMetrics text.", example=NoParams()
+)
+STOP = Method(
+    "stop", NoParams, Stopping, summary="End the daemon and its watcher.", example=NoParams()
+)
+HELP = Method(
+    "help",
+    HelpParams,
+    Help,
+    summary="Explain the methods.",
+    errors=("not_found",),
+    example=HelpParams(method="pay"),
+)
+DISCOVER = Method(
+    "rpc.discover",
+    NoParams,
+    dict[str, Any],
+    summary="Describe this RPC as an OpenRPC document.",
+    example=NoParams(),
+)
+
+METHODS: tuple[Method[Any, Any], ...] = (
+    GETINFO,
+    BALANCE,
+    LIST,
+    SHOW,
+    RENAME,
+    HISTORY,
+    ESTABLISH,
+    PAY,
+    REFUND,
+    CLOSE,
+    ESTIMATE,
+    OPERATIONS,
+    OPERATION,
+    WAIT,
+    CANCEL,
+    SUBSCRIBE,
+    SIGNER_STATUS,
+    METRICS,
+    STOP,
+    HELP,
+    DISCOVER,
+)

@@ -1,0 +1,718 @@
+"""What the methods of the owner RPC do."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import psycopg
+
+from customerd import VERSION
+from customerd.channels import queries as channels
+from customerd.channels.record import Channel, Escrow, Status
+from customerd.merchants import (
+    InvalidMerchantAddress,
+    MerchantAddress,
+    Merchants,
+    MerchantUnreachable,
+)
+from customerd.operations import queries as operations
+from customerd.operations.queries import OperationRow
+from customerd.operations.runner import Runner
+from customerd.rpc import methods, metrics, views
+from customerd.rpc.errors import failure
+from customerd.rpc.estimates import estimate
+from customerd.rpc.gate import Gate
+from customerd.rpc.methods import METHODS
+from customerd.rpc.subscriptions import Subscriptions
+from customerd.signing.gateway import Gateway
+from customerd.store.events import Change, Event, Store
+from customerd.watch.costs import GAS
+from customerd.watch.escrows import NotAnEscrow, read_escrow
+from customerd.watch.watcher import Watcher
+from zkchannels.amounts import AmountError, Asset
+from zkchannels.chain.errors import ChainFailure
+from zkchannels.escrow.ethereum import ZERO_ADDRESS, checksum
+from zkchannels.escrow.record import ChannelStatus
+from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
+from zkchannels.jsonrpc.method import Method, openrpc
+from zkchannels.jsonrpc.peer import Handlers, Peer
+from zkchannels.service.logging import get_logger
+from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
+from zkchannels.wire import merchant as wire
+from zkchannels.wire.errors import kind_of
+
+P = TypeVar("P", bound=msgspec.Struct)
+R = TypeVar("R")
+
+log = get_logger("customerd.rpc")
+
+_PAYABLE = (Status.IDLE, Status.PROVED, Status.REVOKING)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the daemon that the methods speak to."""
+
+    store: Store
+    watcher: Watcher
+    gateway: Gateway
+    merchants: Merchants
+    runner: Runner
+    gate: Gate
+    native_symbol: str
+    mode: Callable[[], Literal["starting", "safe", "ready", "stopping"]]
+    stop: Callable[[], None]
+    started: float
+
+
+class Owner:
+    """Registers every method behind the gate."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._subscriptions = Subscriptions(parts.store)
+
+    def register(self, handlers: Handlers) -> None:
+        """Register all methods; each checks the gate before it does anything."""
+        implementations: dict[str, Callable[..., Any]] = {
+            methods.GETINFO.name: self.getinfo,
+            methods.BALANCE.name: self.balance,
+            methods.LIST.name: self.list_,
+            methods.SHOW.name: self.show,
+            methods.RENAME.name: self.rename,
+            methods.HISTORY.name: self.history,
+            methods.ESTABLISH.name: self.establish,
+            methods.PAY.name: self.pay,
+            methods.REFUND.name: self.refund,
+            methods.CLOSE.name: self.close,
+            methods.ESTIMATE.name: self.estimate,
+            methods.OPERATIONS.name: self.operations,
+            methods.OPERATION.name: self.operation,
+            methods.WAIT.name: self.wait,
+            methods.CANCEL.name: self.cancel,
+            methods.SUBSCRIBE.name: self.subscribe,
+            methods.SIGNER_STATUS.name: self.signer_status,
+            methods.METRICS.name: self.metrics,
+            methods.STOP.name: self.stop,
+            methods.HELP.name: self.help,
+            methods.DISCOVER.name: self.discover,
+        }
+        for method in METHODS:
+            handlers.register(method, self._gated(method, implementations[method.name]))
+
+    def _gated(
+        self, method: Method[P, R], implementation: Callable[..., R | Awaitable[R]]
+    ) -> Callable[[P, Peer], R | Awaitable[R]]:
+        needs, gate = method.needs, self._parts.gate
+        if not inspect.iscoroutinefunction(implementation):
+
+            def inline(params: P, peer: Peer) -> R | Awaitable[R]:
+                gate.check(needs)
+                return implementation(params, peer)
+
+            return inline
+
+        async def task(params: P, peer: Peer) -> R:
+            gate.check(needs)
+            try:
+                return await implementation(params, peer)  # type: ignore[no-any-return]
+            except (DatabaseUnavailable, CommitOutcomeUnknown):
+                raise failure("database_unavailable", "PostgreSQL does not answer") from None
+            except ChainFailure:
+                raise failure("chain_unavailable", "no node answers") from None
+
+        return task
+
+    # -- monitoring ---------------------------------------------------------------------------
+
+    def getinfo(self, _params: methods.NoParams, _peer: Peer) -> methods.Info:
+        """Answer from memory alone, whatever is away."""
+        parts = self._parts
+        missing = parts.gate.missing()
+        return methods.Info(
+            version=VERSION,
+            mode=parts.mode(),
+            missing=missing,
+            chain=self._chain(),
+            database="database_unavailable" not in missing,
+            signer=self._signer(),
+            guard=checksum(parts.watcher.guard_address),
+            guard_balance=self._native(parts.watcher.guard_balance),
+            channels=parts.watcher.channel_count,
+            operations=parts.runner.unfinished,
+            warnings=[
+                methods.Warning_(kind=alarm.kind, message=alarm.message, label=alarm.label)
+                for alarm in parts.watcher.alarms
+            ],
+            pid=os.getpid(),
+            uptime=time.time() - parts.started,
+        )
+
+    def _chain(self) -> methods.ChainInfo:
+        watcher = self._parts.watcher
+        head = watcher.follower.head
+        final = watcher.follower.final
+        return methods.ChainInfo(
+            chain_id=watcher.chain_id,
+            head=None if head is None else head.number,
+            head_time=None if head is None else head.timestamp,
+            final=final if final is not None and final >= 0 else None,
+            following=watcher.following,
+        )
+
+    def _signer(self) -> methods.SignerInfo:
+        gateway = self._parts.gateway
+        return methods.SignerInfo(
+            attached=gateway.ready,
+            compared=gateway.compared,
+            identity=None if gateway.identity is None else checksum(gateway.identity),
+            account=None if gateway.account is None else checksum(gateway.account),
+            generation=gateway.generation,
+            policies=gateway.policies,
+            since=gateway.since,
+        )
+
+    def _native(self, wei: int | None) -> str | None:
+        return None if wei is None else Asset(self._parts.native_symbol, 18, 1).format(wei)
+
+    def signer_status(self, _params: methods.NoParams, _peer: Peer) -> methods.SignerInfo:
+        """Show the signer."""
+        return self._signer()
+
+    def metrics(self, _params: methods.NoParams, _peer: Peer) -> methods.Metrics:
+        """Show figures in OpenMetrics text."""
+        parts = self._parts
+        return methods.Metrics(
+            text=metrics.render(
+                watcher=parts.watcher,
+                gateway=parts.gateway,
+                merchants=parts.merchants,
+                runner=parts.runner,
+                started=parts.started,
+            )
+        )
+
+    async def balance(self, _params: methods.NoParams, _peer: Peer) -> methods.Balance:
+        """Add up per escrow what can be paid, refunded, and what is closing."""
+        database = self._parts.store.database
+        escrows = await channels.escrows(database)
+        spendable = dict.fromkeys(escrows, 0)
+        refundable = dict.fromkeys(escrows, 0)
+        closing = dict.fromkeys(escrows, 0)
+        for row in await channels.channels(database):
+            if row.state in _PAYABLE:
+                spendable[row.escrow] += row.customer_balance
+                refundable[row.escrow] += row.merchant_balance
+            elif row.state in (Status.ASKED, Status.DECIDED, Status.SUSPECT):
+                closing[row.escrow] += row.customer_balance
+        watcher, gateway = self._parts.watcher, self._parts.gateway
+        return methods.Balance(
+            assets=[
+                methods.AssetBalance(
+                    symbol=escrow.symbol,
+                    escrow=checksum(address),
+                    spendable=views.amount(escrow.asset, spendable[address]),
+                    refundable=views.amount(escrow.asset, refundable[address]),
+                    closing=views.amount(escrow.asset, closing[address]),
+                )
+                for address, escrow in escrows.items()
+            ],
+            account=None if gateway.account is None else checksum(gateway.account),
+            account_balance=self._native(watcher.account_balance),
+            guard=checksum(watcher.guard_address),
+            guard_balance=self._native(watcher.guard_balance),
+        )
+
+    async def list_(self, _params: methods.NoParams, _peer: Peer) -> methods.Channels:
+        """Show every channel with its record on chain."""
+        database = self._parts.store.database
+        rows = await channels.channels(database)
+        escrows = await channels.escrows(database)
+        records = await self._parts.watcher.chain_store.records([row.channel for row in rows])
+        at_work = {row.channel: row for row in reversed(await operations.unfinished(database))}
+        return methods.Channels(
+            channels=[
+                views.channel(
+                    row,
+                    escrows[row.escrow],
+                    records[row.channel].head,
+                    at_work.get(row.channel),
+                )
+                for row in rows
+            ]
+        )
+
+    async def show(self, params: methods.LabelParams, _peer: Peer) -> methods.Channel:
+        """Show one channel."""
+        return await self._shown(await self._by_label(params.label))
+
+    async def _shown(self, row: Channel) -> methods.Channel:
+        database = self._parts.store.database
+        escrow = (await channels.escrows(database))[row.escrow]
+        record = await self._parts.watcher.record(row.channel)
+        at_work = next(
+            (
+                operation
+                for operation in await operations.unfinished(database)
+                if operation.channel == row.channel
+            ),
+            None,
+        )
+        return views.channel(row, escrow, record, at_work)
+
+    async def _by_label(self, label: str) -> Channel:
+        row = await channels.channel_by_label(self._parts.store.database, label)
+        if row is None:
+            raise failure(
+                "not_found", f"no channel is called {label!r}", hint="see `customerctl list`"
+            )
+        return row
+
+    async def rename(self, params: methods.RenameParams, _peer: Peer) -> methods.Channel:
+        """Give a channel another label; its operations and events keep the old one."""
+        row = await self._by_label(params.label)
+
+        async def write(change: Change) -> None:
+            locked = await channels.lock_channel(
+                change.connection, row.channel, allowed=frozenset(Status)
+            )
+            await channels.update_channel(change, locked, label=params.new_label)
+            change.event(
+                "channel", "renamed", channel=row.channel, label=params.new_label, old=row.label
+            )
+
+        try:
+            await self._parts.store.change(write)
+        except psycopg.errors.UniqueViolation:
+            raise _label_taken(params.new_label) from None
+        return await self._shown(await self._by_label(params.new_label))
+
+    async def history(self, params: methods.HistoryParams, _peer: Peer) -> methods.History:
+        """Show recorded events."""
+        channel = None if params.label is None else (await self._by_label(params.label)).channel
+        rows: list[Event] = await self._parts.store.events(
+            before=params.before,
+            channel=channel,
+            operation=None if params.operation is None else bytes.fromhex(params.operation),
+            limit=params.limit,
+        )
+        return methods.History(events=[views.event(row) for row in rows])
+
+    # -- operations ---------------------------------------------------------------------------
+
+    async def establish(self, params: methods.EstablishParams, _peer: Peer) -> methods.Operation:
+        """Read the escrow from the chain, check the deposit, queue the operation."""
+        digest = _digest("establish", params)
+        first = await self._repeated(params.idempotency_key, digest)
+        if first is not None:
+            return await self._answer(first, wait=params.wait)
+        try:
+            address = MerchantAddress.parse(params.merchant)
+        except InvalidMerchantAddress as error:
+            raise failure("invalid_address", str(error)) from None
+        welcome = await self._hello(address)
+        escrow = await self._read_escrow(address, welcome)
+        deposit = _parse(escrow.asset, params.deposit)
+        merchant_deposit = (
+            0 if params.merchant_deposit is None else _parse(escrow.asset, params.merchant_deposit)
+        )
+        await self._check_deposit(escrow, welcome, deposit, merchant_deposit)
+        label = params.label or address.host
+        channel, operation = await self._insert_channel(
+            escrow=escrow,
+            address=address,
+            label=label,
+            deposit=deposit,
+            merchant_deposit=merchant_deposit,
+            params=params,
+            digest=digest,
+        )
+        await self._parts.watcher.reload_escrows()
+        log.info("establish_queued", channel=label, operation=operation.hex(), id=channel.hex())
+        return await self._submitted(operation, wait=params.wait)
+
+    async def _hello(self, address: MerchantAddress) -> wire.Welcome:
+        try:
+            async with self._parts.merchants.session(address.host, address.port) as peer:
+                return await peer.request(
+                    wire.HELLO,
+                    wire.HelloParams(version=wire.PROTOCOL_VERSION, escrow=address.escrow),
+                    timeout=10.0,
+                )
+        except MerchantUnreachable as error:
+            raise failure("merchant_unreachable", str(error)) from None
+        except (ConnectionLost, RequestTimeout):
+            raise failure("merchant_unreachable", "the merchant did not answer") from None
+        except RpcError as error:
+            if kind_of(error):
+                raise failure("rejected_by_merchant", error.message) from None
+            raise failure("merchant_misbehaved", "the merchant's answer is malformed") from None
+
+    async def _read_escrow(self, address: MerchantAddress, welcome: wire.Welcome) -> Escrow:
+        known = (await channels.escrows(self._parts.store.database)).get(address.escrow)
+        if known is not None:
+            return known
+        try:
+            escrow = await read_escrow(
+                self._parts.watcher.client,
+                address.escrow,
+                g1_half=welcome.g1_half,
+                native_symbol=self._parts.native_symbol,
+            )
+        except NotAnEscrow as error:
+            raise failure("invalid_address", str(error)) from None
+        if (welcome.chain_id, welcome.unit, welcome.delay, welcome.token) != (
+            escrow.chain_id,
+            escrow.unit,
+            escrow.delay,
+            escrow.token,
+        ):
+            raise failure("merchant_misbehaved", "the merchant's terms are not those of its escrow")
+        return escrow
+
+    async def _check_deposit(
+        self, escrow: Escrow, welcome: wire.Welcome, deposit: int, merchant_deposit: int
+    ) -> None:
+        if deposit <= 0 or deposit < welcome.minimum_deposit:
+            smallest = escrow.asset.format(max(1, welcome.minimum_deposit))
+            raise failure("amount_too_small", f"the smallest deposit is {smallest}")
+        if merchant_deposit < 0 or deposit > welcome.maximum_deposit:
+            largest = escrow.asset.format(welcome.maximum_deposit)
+            raise failure("rejected_by_merchant", f"the largest deposit is {largest}")
+        client, account = self._parts.watcher.client, self._parts.gateway.account
+        if account is None:
+            raise failure("safe_mode", "no signer is attached")
+        fees = await client.fees()
+        gas = (GAS["open"] if escrow.token == ZERO_ADDRESS else GAS["open_token"]) + GAS["close"]
+        needed = gas * (2 * fees.base_fee + fees.tip)
+        if escrow.token == ZERO_ADDRESS:
+            needed += deposit * escrow.unit
+        held = await client.balance(account)
+        if held < needed:
+            raise failure(
+                "insufficient_balance",
+                f"the account {checksum(account)} holds {self._native(held)}; deposit and gas "
+                f"take {self._native(needed)}",
+                hint="send funds to the account",
+            )
+
+    async def _insert_channel(
+        self,
+        *,
+        escrow: Escrow,
+        address: MerchantAddress,
+        label: str,
+        deposit: int,
+        merchant_deposit: int,
+        params: methods.EstablishParams,
+        digest: bytes,
+    ) -> tuple[bytes, bytes]:
+        from zkchannels.abacus import channel_id  # noqa: PLC0415 - not needed for READY
+
+        account = self._parts.gateway.account
+        assert account is not None
+        salt, operation = secrets.token_bytes(32), secrets.token_bytes(16)
+        channel = channel_id(escrow.chain_id, escrow.escrow, account, salt).to_bytes(32)
+
+        async def write(change: Change) -> None:
+            await channels.insert_escrow(change, escrow)
+            await channels.insert_channel(
+                change,
+                channel=channel,
+                label=label,
+                escrow=escrow.escrow,
+                host=address.host,
+                port=address.port,
+                salt=salt,
+                customer_deposit=deposit,
+                merchant_deposit=merchant_deposit,
+            )
+            await operations.insert_operation(
+                change,
+                operation=operation,
+                kind="establish",
+                channel=channel,
+                label=label,
+                amount=deposit,
+                note=params.note,
+                force=False,
+                parameters=digest,
+                idempotency_key=params.idempotency_key,
+            )
+
+        try:
+            await self._parts.store.change(write)
+        except psycopg.errors.UniqueViolation as error:
+            if error.diag.constraint_name == "channel_label_key":
+                raise _label_taken(label) from None
+            raise failure("channel_busy", "the same request is being made") from None
+        return channel, operation
+
+    async def pay(self, params: methods.PayParams, _peer: Peer) -> methods.Operation:
+        """Queue a payment."""
+        return await self._pay("pay", params)
+
+    async def refund(self, params: methods.PayParams, _peer: Peer) -> methods.Operation:
+        """Queue a payment with a negative amount."""
+        return await self._pay("refund", params)
+
+    async def _pay(
+        self, kind: Literal["pay", "refund"], params: methods.PayParams
+    ) -> methods.Operation:
+        digest = _digest(kind, params)
+        first = await self._repeated(params.idempotency_key, digest)
+        if first is not None:
+            return await self._answer(first, wait=params.wait)
+        row = await self._by_label(params.label)
+        escrow = await self._escrow_of(row)
+        amount = _parse(escrow.asset, params.amount)
+        if amount <= 0:
+            raise failure("amount_too_small", "an amount is positive")
+        if row.state not in _PAYABLE:
+            raise failure("wrong_status", f"the channel {row.label!r} is {row.status}")
+        held = row.customer_balance if kind == "pay" else row.merchant_balance
+        if amount > held:
+            side = "" if kind == "pay" else "on the merchant's side "
+            raise failure(
+                "insufficient_balance",
+                f"the channel {row.label!r} holds {side}{escrow.asset.format(held)}",
+            )
+        operation = await self._insert(
+            kind,
+            row,
+            amount if kind == "pay" else -amount,
+            note=params.note,
+            digest=digest,
+            key=params.idempotency_key,
+        )
+        return await self._submitted(operation, wait=params.wait)
+
+    async def close(self, params: methods.CloseParams, _peer: Peer) -> methods.Operation:
+        """Queue a close."""
+        digest = _digest("close", params)
+        first = await self._repeated(params.idempotency_key, digest)
+        if first is not None:
+            return await self._answer(first, wait=params.wait)
+        row = await self._by_label(params.label)
+        record = await self._parts.watcher.record(row.channel)
+        if row.state in (Status.NEW, Status.CLOSED) or record.status in (
+            ChannelStatus.ABSENT,
+            ChannelStatus.AWAITING_MERCHANT,
+        ):
+            raise failure(
+                "wrong_status",
+                f"the channel {row.label!r} is {row.status} and "
+                f"{record.status.name.lower()} on chain",
+            )
+        operation = await self._insert(
+            "close", row, None, force=params.force, digest=digest, key=params.idempotency_key
+        )
+        return await self._submitted(operation, wait=params.wait)
+
+    async def _insert(
+        self,
+        kind: str,
+        row: Channel,
+        amount: int | None,
+        *,
+        digest: bytes,
+        key: str | None,
+        note: str = "",
+        force: bool = False,
+    ) -> bytes:
+        operation = secrets.token_bytes(16)
+
+        async def write(change: Change) -> None:
+            await operations.insert_operation(
+                change,
+                operation=operation,
+                kind=kind,
+                channel=row.channel,
+                label=row.label,
+                amount=amount,
+                note=note,
+                force=force,
+                parameters=digest,
+                idempotency_key=key,
+            )
+
+        try:
+            await self._parts.store.change(write)
+        except psycopg.errors.UniqueViolation:
+            assert key is not None
+            first = await self._repeated(key, digest)
+            assert first is not None
+            return first.operation
+        except CommitOutcomeUnknown:
+            if await operations.operation_by_id(self._parts.store.database, operation) is None:
+                raise
+        return operation
+
+    async def _repeated(self, key: str | None, digest: bytes) -> OperationRow | None:
+        """Return the operation of an earlier call with this key; refuse other parameters."""
+        if key is None:
+            return None
+        row = await operations.operation_by_key(self._parts.store.database, key)
+        if row is not None and row.parameters != digest:
+            raise failure(
+                "idempotency_mismatch",
+                "this idempotency key was used with other parameters",
+                operation=row.operation.hex(),
+            )
+        return row
+
+    async def _submitted(self, operation: bytes, *, wait: bool) -> methods.Operation:
+        row = await self._row(operation)
+        if not row.ended:
+            self._parts.runner.submit(row)
+        return await self._answer(row, wait=wait)
+
+    async def _answer(self, row: OperationRow, *, wait: bool) -> methods.Operation:
+        """Show the operation, with `wait` once it ended; a refused one is an error."""
+        if wait:
+            await self._parts.runner.wait(row.operation)
+            row = await self._row(row.operation)
+            if row.status in ("refused", "cancelled"):
+                raise failure(
+                    row.error_kind or "cancelled",
+                    row.error_message or "",
+                    operation=row.operation.hex(),
+                )
+        return await self._show_operation(row)
+
+    async def _row(self, operation: bytes) -> OperationRow:
+        row = await operations.operation_by_id(self._parts.store.database, operation)
+        if row is None:
+            raise failure("not_found", "no such operation", hint="see `customerctl operations`")
+        return row
+
+    async def _escrow_of(self, row: Channel) -> Escrow:
+        return (await channels.escrows(self._parts.store.database))[row.escrow]
+
+    async def _show_operation(self, row: OperationRow) -> methods.Operation:
+        database = self._parts.store.database
+        asset = None
+        if row.channel is not None and row.amount is not None:
+            channel = await channels.channel_by_id(database, row.channel)
+            if channel is not None:
+                asset = (await self._escrow_of(channel)).asset
+        return views.operation(row, asset, await operations.steps(database, row.operation))
+
+    async def operations(self, params: methods.OperationsParams, _peer: Peer) -> methods.Operations:
+        """List operations."""
+        channel = None
+        if params.label is not None:
+            known = await channels.channel_by_label(self._parts.store.database, params.label)
+            channel = b"" if known is None else known.channel
+        rows = await operations.operations(
+            self._parts.store.database,
+            channel=channel,
+            label=params.label,
+            status=params.status,
+            limit=params.limit,
+        )
+        return methods.Operations(operations=[await self._show_operation(row) for row in rows])
+
+    async def operation(self, params: methods.OperationParams, _peer: Peer) -> methods.Operation:
+        """Show one operation."""
+        return await self._show_operation(await self._row(bytes.fromhex(params.operation)))
+
+    async def wait(self, params: methods.WaitParams, _peer: Peer) -> methods.Operation:
+        """Wait for an operation's end; running out of time does not touch it."""
+        operation = bytes.fromhex(params.operation)
+        await self._row(operation)
+        try:
+            async with asyncio.timeout(params.timeout):
+                await self._parts.runner.wait(operation)
+        except TimeoutError:
+            raise failure(
+                "timed_out", "the operation goes on", operation=params.operation
+            ) from None
+        return await self._show_operation(await self._row(operation))
+
+    async def cancel(self, params: methods.OperationParams, _peer: Peer) -> methods.Operation:
+        """Cancel an operation that has bound nothing yet."""
+        row = await self._row(bytes.fromhex(params.operation))
+        if row.status != "cancelled" and not await self._parts.runner.cancel(row):
+            raise failure(
+                "channel_busy",
+                f"the operation is {row.status} and cannot be cancelled any more",
+                operation=params.operation,
+            )
+        return await self._show_operation(await self._row(row.operation))
+
+    async def estimate(self, params: methods.EstimateParams, _peer: Peer) -> methods.Estimate:
+        """Say what an operation would cost and take."""
+        row = None if params.label is None else await self._by_label(params.label)
+        escrow = None if row is None else await self._escrow_of(row)
+        return await estimate(
+            params,
+            client=self._parts.watcher.client,
+            escrow=escrow,
+            native=Asset(self._parts.native_symbol, 18, 1),
+        )
+
+    # -- the daemon itself --------------------------------------------------------------------
+
+    async def subscribe(self, params: methods.SubscribeParams, peer: Peer) -> methods.Subscribed:
+        """Send events on this connection from now on, or from where the client left off."""
+        return await self._subscriptions.subscribe(params, peer)
+
+    async def run_subscriptions(self) -> None:
+        """Send events to subscribers, until cancelled."""
+        await self._subscriptions.run()
+
+    def stop(self, _params: methods.NoParams, _peer: Peer) -> methods.Stopping:
+        """End the daemon once this answer is on its way."""
+        asyncio.get_running_loop().call_soon(self._parts.stop)
+        return methods.Stopping(pid=os.getpid())
+
+    def help(self, params: methods.HelpParams, _peer: Peer) -> methods.Help:
+        """Explain one method or all."""
+        chosen = [m for m in METHODS if params.method in (None, m.name)]
+        if not chosen:
+            raise failure("not_found", f"no method is called {params.method!r}")
+        return methods.Help(
+            methods=[
+                methods.MethodHelp(
+                    name=m.name, summary=m.summary, needs=m.needs, errors=list(m.errors)
+                )
+                for m in chosen
+            ]
+        )
+
+    def discover(self, _params: methods.NoParams, _peer: Peer) -> dict[str, Any]:
+        """Describe this RPC as an OpenRPC document."""
+        return openrpc("customerd", VERSION, METHODS)
+
+
+def _parse(asset: Asset, value: str | int) -> int:
+    if isinstance(value, int):
+        return value
+    try:
+        return asset.parse(value)
+    except AmountError as error:
+        raise failure("invalid_amount", str(error)) from None
+
+
+def _label_taken(label: str) -> RpcError:
+    return failure(
+        "label_taken", f"another channel is called {label!r}", hint="choose one with --label"
+    )
+
+
+def _digest(kind: str, params: msgspec.Struct) -> bytes:
+    """Digest of what a call asks for, without how it wants to be answered."""
+    fields = msgspec.structs.asdict(params)
+    fields.pop("wait", None)
+    fields.pop("idempotency_key", None)
+    return hashlib.sha256(msgspec.json.encode([kind, sorted(fields.items())])).digest()

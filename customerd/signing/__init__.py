@@ -1,0 +1,1 @@
+"""The link that the signer dials, and the safe mode without it."""

@@ -1,0 +1,249 @@
+"""Comparing the signer's records with the database on every attach; whoever is behind catches up.
+
+docs/protocol.md, rules `compare`, `signer-copy` and `signs`: a database that went back in time is
+recognised by a signer that wrote more, a signer that went back in time by a database that holds a
+newer closing authorization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from customerd.channels import queries
+from customerd.channels.record import Channel, Escrow, State, Status
+from customerd.operations import queries as operations
+from customerd.operations.queries import AttemptRow
+from customerd.store.events import Change, Store
+from zkchannels.service.logging import get_logger
+from zkchannels.wire import signer as wire
+
+if TYPE_CHECKING:
+    from customerd.signing.gateway import Gateway
+
+log = get_logger("customerd.signing")
+
+PAGE = 500
+
+
+class Verdict(Enum):
+    """What the comparison of one channel found."""
+
+    SAME = "same"
+    SIGNER_OLDER = "signer older"
+    DATABASE_OLDER = "database older"
+    CLOSE_FORGOTTEN = "close forgotten"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The daemon's side of the comparison of one channel."""
+
+    channel: Channel
+    in_flight: AttemptRow | None
+    """The request of the operation at work on the channel, if it wrote one."""
+
+
+def compare(local: Local, record: wire.Record | None) -> Verdict:
+    """Return who of the two is behind on one channel; pure.
+
+    The signer writes before it answers, so it may be ahead by the one step in flight: that step
+    is simply taken again.
+    """
+    channel = local.channel
+    ours = -1 if channel.authorized is None else channel.authorized
+    theirs = -1
+    if record is not None and record.authorization is not None:
+        theirs = record.authorization.index
+    if theirs < ours:
+        return Verdict.SIGNER_OLDER
+    if record is None:
+        return Verdict.SAME
+    if theirs > ours and not _is_in_flight(local, record):
+        return Verdict.DATABASE_OLDER
+    if record.proved.index > theirs and not _proof_is_known(local, record):
+        return Verdict.DATABASE_OLDER
+    if record.closing is not None and channel.closing is None and channel.status != "closed":
+        return Verdict.CLOSE_FORGOTTEN
+    return Verdict.SAME
+
+
+def _is_in_flight(local: Local, record: wire.Record) -> bool:
+    """Whether the signer's newer authorization answers the request that the database holds."""
+    flight, newest = local.in_flight, record.authorization
+    return (
+        flight is not None
+        and newest is not None
+        and (flight.index, flight.attempt) == (newest.index, newest.attempt)
+        and flight.operation == record.proved.operation
+    )
+
+
+def _proof_is_known(local: Local, record: wire.Record) -> bool:
+    """Whether the proof that left the signer can be made again or is known to be refused.
+
+    A proof that the database does not know cannot have left the daemon, which writes it first,
+    unless the database is an old one; then the operation is unknown or not at work either.
+    """
+    proved, flight = record.proved, local.in_flight
+    if flight is not None and (flight.index, flight.attempt) == (proved.index, proved.attempt):
+        return flight.operation == proved.operation
+    base = -1 if local.channel.index is None else local.channel.index
+    return proved.index == base + 1 and proved.attempt <= local.channel.attempt
+
+
+async def compare_all(gateway: Gateway, store: Store) -> None:
+    """Register the escrows, then compare every channel and let whoever is behind catch up."""
+    escrows = await queries.escrows(store.database)
+    for escrow in escrows.values():
+        await register_escrow(gateway, escrow)
+    records = {record.channel: record for record in await _records(gateway)}
+    rows = await queries.channels(store.database)
+    for channel in rows:
+        if channel.state is Status.CLOSED:
+            continue
+        local = Local(channel, await _in_flight(store, channel))
+        record = records.get(channel.channel)
+        verdict = compare(local, record)
+        if verdict is Verdict.SIGNER_OLDER:
+            await _fast_forward(gateway, store, local, escrows[channel.escrow])
+        elif verdict is Verdict.DATABASE_OLDER and record is not None:
+            await _take_record(store, channel, record)
+        elif verdict is Verdict.CLOSE_FORGOTTEN and record is not None:
+            await _remember_close(store, channel, record)
+
+
+async def register_escrow(gateway: Gateway, escrow: Escrow) -> None:
+    """Make the signer check and keep an escrow's key; a repeat is answered at once."""
+    await gateway.request(
+        wire.ESCROW,
+        wire.EscrowParams(
+            chain_id=escrow.chain_id,
+            escrow=escrow.escrow,
+            merchant=escrow.merchant,
+            token=escrow.token,
+            unit=escrow.unit,
+            g1_half=escrow.g1_half,
+            escrow_key=escrow.escrow_key,
+        ),
+    )
+
+
+async def _records(gateway: Gateway) -> Iterable[wire.Record]:
+    found: list[wire.Record] = []
+    while True:
+        after = found[-1].channel if found else b""
+        page = await gateway.request(wire.RECORDS, wire.RecordsParams(after=after, limit=PAGE))
+        found.extend(page.records)
+        if len(page.records) < PAGE:
+            return found
+
+
+async def _in_flight(store: Store, channel: Channel) -> AttemptRow | None:
+    for row in await operations.unfinished(store.database):
+        if row.channel == channel.channel:
+            attempt = await operations.attempt_of(store.database, row.operation)
+            if attempt is not None:
+                return attempt
+    return None
+
+
+async def _fast_forward(gateway: Gateway, store: Store, local: Local, escrow: Escrow) -> None:
+    """Hand the database's newer authorization to a signer that went back in time."""
+    channel, flight = local.channel, local.in_flight
+    assert channel.authorized is not None
+    state = await queries.state_at(store.database, channel.channel, channel.authorized)
+    assert state is not None
+    reached = await _proved(store, channel, state.index)
+    assert reached is not None, "an authorized state was proved"
+    proved = None
+    if flight is not None and flight.index == state.index + 1:
+        proved = await _proved(store, channel, flight.index)
+    log.warning("signer_fast_forwarded", channel=channel.label, index=state.index)
+    await gateway.request(
+        wire.ADOPT,
+        wire.AdoptParams(
+            channel=channel.channel,
+            chain_id=escrow.chain_id,
+            escrow=escrow.escrow,
+            salt=channel.salt,
+            customer_deposit=channel.customer_deposit,
+            merchant_deposit=channel.merchant_deposit,
+            authorization=as_authorization(state),
+            reached=reached,
+            previous=await _proved(store, channel, state.index - 1),
+            proved=proved,
+            released=state.index - 1 if state.index > 0 else None,
+            completed=channel.index,
+            closing=channel.closing,
+        ),
+    )
+
+
+async def _proved(store: Store, channel: Channel, index: int) -> wire.Proved | None:
+    """Return the attempt that led, or is to lead, to a state."""
+    return await store.database.fetch_one(
+        """
+        select index, attempt, operation, case kind when 'establish' then 0 else amount end
+        from attempt join operation using (operation)
+        where attempt.channel = %(channel)s and index = %(index)s
+        order by attempt.attempt desc limit 1
+        """,
+        {"channel": channel.channel, "index": index},
+        row=wire.Proved,
+    )
+
+
+def as_authorization(state: State) -> wire.Authorization:
+    """Return the newest state's closing authorization in the form of the link."""
+    assert state.signature is not None
+    assert state.permit is not None
+    return wire.Authorization(
+        index=state.index,
+        attempt=state.attempt,
+        lock=state.lock,
+        customer_balance=state.customer_balance,
+        merchant_balance=state.merchant_balance,
+        signature=state.signature,
+        guard=state.guard,
+        permit=state.permit,
+    )
+
+
+async def _take_record(store: Store, channel: Channel, record: wire.Record) -> None:
+    """Take over what an old database does not know; the channel pays no more until recovered."""
+    log.error("database_went_back", channel=channel.label, proved=record.proved.index)
+
+    async def body(change: Change) -> None:
+        row = await queries.lock_channel(
+            change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
+        )
+        newest = record.authorization
+        if newest is not None and (row.authorized is None or newest.index > row.authorized):
+            await queries.adopt_authorization(change, row, newest)
+            await queries.update_channel(
+                change, row, authorized=newest.index, index=None, token=None
+            )
+        change.event("channel", "database_went_back", channel=row.channel, label=row.label)
+        if row.state in (Status.ASKED, Status.DECIDED):
+            return
+        if row.authorized is None and newest is None:
+            return
+        await queries.update_channel(change, row, status="suspect", index=None, token=None)
+
+    await store.change(body)
+
+
+async def _remember_close(store: Store, channel: Channel, record: wire.Record) -> None:
+    """A close was signed that the database forgot: the decision stands."""
+    log.error("close_was_forgotten", channel=channel.label, index=record.closing)
+
+    async def body(change: Change) -> None:
+        row = await queries.lock_channel(
+            change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
+        )
+        await queries.update_channel(change, row, status="decided", closing=record.closing)
+
+    await store.change(body)

@@ -1,0 +1,169 @@
+"""Events: appended in the transaction they tell of, numbered without gaps, published after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
+
+from zkchannels.store.database import Database
+
+T = TypeVar("T")
+
+SUBSCRIBER_BACKLOG = 10_000
+"""Events a subscriber may lag behind before it has to resume from the table."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One recorded event; `seq` has no gaps."""
+
+    seq: int
+    time: float
+    topic: str
+    kind: str
+    channel: bytes | None
+    label: str | None
+    operation: bytes | None
+    details: dict[str, Any]
+
+
+class Change:
+    """An open transaction: its connection, and the events that its commit publishes."""
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self.connection = connection
+        self._pending: list[tuple[str, str, bytes | None, str | None, bytes | None, Jsonb]] = []
+
+    async def execute(self, query: str, parameters: dict[str, Any] | None = None) -> int:
+        """Run one statement; return the number of rows it changed."""
+        cursor = await self.connection.execute(query, parameters)
+        return cursor.rowcount
+
+    def event(
+        self,
+        topic: str,
+        kind: str,
+        *,
+        channel: bytes | None = None,
+        label: str | None = None,
+        operation: bytes | None = None,
+        **details: Any,
+    ) -> None:
+        """Record that something happened, if this transaction commits."""
+        self._pending.append((topic, kind, channel, label, operation, Jsonb(details)))
+
+    async def write_events(self) -> list[Event]:
+        """Insert the recorded events and return them with their numbers."""
+        if not self._pending:
+            return []
+        columns = list(zip(*self._pending, strict=True))
+        cursor = await self.connection.execute(
+            """
+            insert into event (seq, topic, kind, channel, label, operation, details)
+            select coalesce((select max(seq) from event), 0) + number,
+                   topic, kind, channel, label, operation, details
+            from unnest(%s::text[], %s::text[], %s::bytea[], %s::text[], %s::bytea[], %s::jsonb[])
+                with ordinality as new (topic, kind, channel, label, operation, details, number)
+            returning seq, extract(epoch from time)::float8,
+                      topic, kind, channel, label, operation, details
+            """,
+            [list(column) for column in columns],
+        )
+        return [Event(*row) for row in await cursor.fetchall()]
+
+
+class EventBus:
+    """Hands committed events to the subscribers of this process."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[Event | None]] = set()
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Give events to every subscriber; one that lags too far is told to resume."""
+        for event in events:
+            for queue in self._queues:
+                if queue.qsize() >= SUBSCRIBER_BACKLOG:
+                    self._overflow(queue)
+                elif not queue.full():
+                    queue.put_nowait(event)
+
+    @staticmethod
+    def _overflow(queue: asyncio.Queue[Event | None]) -> None:
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(None)
+
+    @asynccontextmanager
+    async def subscription(self) -> AsyncIterator[asyncio.Queue[Event | None]]:
+        """Yield a queue of events from now on; None in it means: resume from the table."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._queues.add(queue)
+        try:
+            yield queue
+        finally:
+            self._queues.discard(queue)
+
+
+class Store:
+    """The database together with the events that its changes publish."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.bus = EventBus()
+
+    async def change(self, body: Callable[[Change], Awaitable[T]]) -> T:
+        """Run `body` in one transaction and publish its events once it is committed."""
+        published: list[Event] = []
+
+        async def transaction(connection: AsyncConnection[Any]) -> T:
+            published.clear()
+            change = Change(connection)
+            result = await body(change)
+            published.extend(await change.write_events())
+            return result
+
+        result = await self.database.run(transaction)
+        self.bus.publish(published)
+        return result
+
+    async def events(
+        self,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        channel: bytes | None = None,
+        operation: bytes | None = None,
+        limit: int = 100,
+    ) -> list[Event]:
+        """Read events, ascending when `after` is given, else newest first."""
+        order = "asc" if after is not None else "desc"
+        return await self.database.fetch(
+            f"""
+            select seq, extract(epoch from time)::float8,
+                   topic, kind, channel, label, operation, details
+            from event
+            where seq > %(after)s and seq < %(before)s
+              and (%(channel)s::bytea is null or channel = %(channel)s)
+              and (%(operation)s::bytea is null or operation = %(operation)s)
+            order by seq {order} limit %(limit)s
+            """,  # noqa: S608 - `order` is one of two literals
+            {
+                "after": after if after is not None else 0,
+                "before": before if before is not None else 2**63 - 1,
+                "channel": channel,
+                "operation": operation,
+                "limit": limit,
+            },
+            row=Event,
+        )
+
+    async def last_seq(self) -> int:
+        """Return the number of the newest event, 0 when there is none."""
+        return int(
+            await self.database.fetch_one_value("select coalesce(max(seq), 0) from event") or 0
+        )

@@ -1,0 +1,1 @@
+"""Numbered migrations of the customer daemon's own tables."""

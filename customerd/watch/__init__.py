@@ -1,0 +1,1 @@
+"""Watching the chain and acting on what it shows."""

@@ -1,0 +1,508 @@
+"""The watcher: follows the chain, reconciles every channel with it, and carries out what follows.
+
+Every transaction of the daemon is sent from here. What to do comes from one pure table
+(`reconcile`); this module reads its inputs, writes decisions before anything leaves, and submits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from customerd.channels import queries as channels
+from customerd.channels.record import LIVE, Channel, Escrow, State, Status
+from customerd.config import Settings
+from customerd.store.events import Change, Store
+from customerd.watch.accounts import GuardAccount, WalletAccount
+from customerd.watch.reconcile import (
+    Action,
+    Decision,
+    Situation,
+    phase_of,
+    posted_of,
+    reconcile,
+)
+from customerd.watch.transactions import Transactions
+from zkchannels.chain.client import ChainClient
+from zkchannels.chain.errors import ChainFailure
+from zkchannels.chain.follower import Follower
+from zkchannels.chain.lane import FeePolicy, Lane
+from zkchannels.chain.model import Block
+from zkchannels.chain.store import ChainStore, Records
+from zkchannels.escrow import typed_data
+from zkchannels.escrow.ethereum import recover
+from zkchannels.escrow.record import ChannelRecord, ChannelStatus
+from zkchannels.jsonrpc.errors import RpcError
+from zkchannels.service.logging import get_logger
+from zkchannels.store.database import DatabaseUnavailable
+from zkchannels.wire import signer as wire
+
+if TYPE_CHECKING:
+    from customerd.signing.gateway import Gateway
+
+log = get_logger("customerd.watch")
+
+GUARD_BALANCE_EVERY = 30.0
+"""Seconds between looks at the accounts' balances."""
+
+_RESTLESS = (ChannelStatus.AWAITING_MERCHANT, ChannelStatus.EXPIRING, ChannelStatus.CLOSING)
+"""Statuses on chain whose next action depends on time alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something an operator should act on, about one channel or about all."""
+
+    kind: str
+    message: str
+    label: str | None = None
+
+
+class Watcher:
+    """Owns the chain client, the follower and the two lanes."""
+
+    def __init__(
+        self, settings: Settings, store: Store, client: ChainClient, guard: GuardAccount
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self.client = client
+        self._guard = guard
+        self.chain_store = ChainStore(store.database)
+        self._policy = FeePolicy(
+            tip_floor=settings.chain.tip_floor, max_fee_cap=settings.chain.fee_cap
+        )
+        self._guard_lane = Lane(client, store.database, guard, name="guard", policy=self._policy)
+        self._wallet_lane: Lane | None = None
+        self._gateway: Gateway | None = None
+        self._escrows: dict[bytes, Escrow] = {}
+        self._dirty: set[bytes] = set()
+        self._restless: set[bytes] = set()
+        self._wake = asyncio.Event()
+        self._tick = asyncio.Event()
+        self._alarms: dict[bytes, Alarm] = {}
+        self._balances_read = 0.0
+        self.guard_balance: int | None = None
+        self.account_balance: int | None = None
+        self.channel_count = 0
+        self.chain_id: int | None = None
+        self.follower = Follower(
+            client,
+            self.chain_store,
+            addresses=lambda: frozenset(self._escrows),
+            on_change=self._changed,
+            confirmations=settings.chain.confirmations or "finalized",
+            poll=settings.chain.poll,
+            stale_after=settings.chain.stale_after,
+        )
+
+    # -- what others ask ----------------------------------------------------------------------
+
+    @property
+    def guard_address(self) -> bytes:
+        """Address of the guard account."""
+        return self._guard.address
+
+    @property
+    def following(self) -> bool:
+        """Whether the chain is followed and its head is fresh."""
+        return self.follower.following
+
+    @property
+    def head_number(self) -> int:
+        """Number of the newest block that was read, -1 before the first."""
+        head = self.follower.head
+        return -1 if head is None else head.number
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """Everything an operator should act on now."""
+        found = list(self._alarms.values())
+        if self.guard_balance == 0:
+            found.append(Alarm("guard_empty", "the guard account cannot pay for any defence"))
+        return found
+
+    async def record(self, channel: bytes) -> ChannelRecord:
+        """Return what the chain says about a channel at its head."""
+        return (await self.chain_store.record(channel)).head
+
+    async def wait_for(
+        self, channel: bytes, predicate: Callable[[ChannelRecord], bool]
+    ) -> ChannelRecord:
+        """Return the channel's record at the head once the predicate holds for it."""
+        return await self._wait(channel, predicate, lambda records: records.head)
+
+    async def wait_for_final(
+        self, channel: bytes, predicate: Callable[[ChannelRecord], bool]
+    ) -> ChannelRecord:
+        """Return the channel's final record once the predicate holds for it."""
+        return await self._wait(channel, predicate, lambda records: records.final)
+
+    async def _wait(
+        self,
+        channel: bytes,
+        predicate: Callable[[ChannelRecord], bool],
+        which: Callable[[Records], ChannelRecord],
+    ) -> ChannelRecord:
+        while True:
+            tick = self._tick
+            record = which(await self.chain_store.record(channel))
+            if predicate(record):
+                return record
+            await tick.wait()
+
+    async def wait_head_after(self, number: int) -> None:
+        """Return once a block above `number` was read."""
+        while self.head_number <= number:
+            await self._tick.wait()
+
+    def kick(self, channel: bytes) -> None:
+        """Reconcile a channel soon: its local status changed."""
+        self._dirty.add(channel)
+        self._wake.set()
+
+    def kick_all(self) -> None:
+        """Reconcile every channel soon: the signer came or went."""
+        self._wake.set()
+        self._dirty.add(b"")
+
+    def is_agreement(
+        self, channel: Channel, authorization: wire.Authorization, signature: bytes
+    ) -> bool:
+        """Whether the merchant signed a mutual close on exactly this close state."""
+        escrow = self._escrows[channel.escrow]
+        digest = typed_data.mutual_close_digest(
+            escrow.chain_id,
+            escrow.escrow,
+            int.from_bytes(channel.channel),
+            authorization.customer_balance,
+            authorization.merchant_balance,
+        )
+        try:
+            return recover(digest, signature) == escrow.merchant
+        except ValueError:
+            return False
+
+    # -- at work ------------------------------------------------------------------------------
+
+    async def load(self, gateway: Gateway) -> None:
+        """Load the escrows and all channels; called once before `run`."""
+        self._gateway = gateway
+        await self.reload_escrows()
+        self.kick_all()
+
+    async def reload_escrows(self) -> None:
+        """Read the escrows to follow; the follower takes them up at its next step."""
+        self._escrows = await channels.escrows(self._store.database)
+
+    async def run(self) -> None:
+        """Follow the chain and act on it, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.follower.run(), name="follower")
+            group.create_task(self._follow_heads(), name="heads")
+            group.create_task(self._reconcile_for_ever(), name="reconcile")
+
+    async def _changed(self, changed: frozenset[bytes]) -> None:
+        self._dirty |= changed
+        self._wake.set()
+        self._announce()
+
+    def _announce(self) -> None:
+        tick, self._tick = self._tick, asyncio.Event()
+        tick.set()
+
+    async def _follow_heads(self) -> None:
+        """At every head: the lanes look after their transactions, time moves for the restless."""
+        seen: Block | None = None
+        while True:
+            head = self.follower.head
+            if head is None or head == seen:
+                await self.follower.changed()
+                continue
+            seen = head
+            try:
+                self.chain_id = await self.client.chain_id()
+                for lane in self._lanes():
+                    await lane.on_head(head, self.follower.final)
+                await self._read_balances()
+            except (ChainFailure, DatabaseUnavailable) as error:
+                log.warning("lane_rests", reason=str(error) or type(error).__name__)
+            self._dirty |= self._restless
+            self._wake.set()
+            self._announce()
+
+    def _lanes(self) -> list[Lane]:
+        return [self._guard_lane] + ([self._wallet_lane] if self._wallet_lane else [])
+
+    async def _read_balances(self) -> None:
+        if time.monotonic() - self._balances_read < GUARD_BALANCE_EVERY:
+            return
+        self._balances_read = time.monotonic()
+        self.guard_balance = await self.client.balance(self._guard.address)
+        assert self._gateway is not None
+        if self._gateway.account is not None:
+            self.account_balance = await self.client.balance(self._gateway.account)
+
+    async def _reconcile_for_ever(self) -> None:
+        pause = 0.0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            dirty, self._dirty = self._dirty, set()
+            if b"" in dirty:
+                dirty = {row.channel for row in await self._all_open()}
+            failed: set[bytes] = set()
+            for channel in dirty:
+                try:
+                    await self._reconcile(channel)
+                except (ChainFailure, DatabaseUnavailable, channels.StatusChanged) as error:
+                    log.warning(
+                        "reconcile_rests",
+                        channel=channel.hex(),
+                        reason=str(error) or type(error).__name__,
+                    )
+                    failed.add(channel)
+            pause = min(max(pause * 2, 0.1), 5.0) if failed else 0.0
+            if failed:
+                await asyncio.sleep(pause)
+                self._dirty |= failed
+                self._wake.set()
+
+    async def _all_open(self) -> list[Channel]:
+        while True:
+            try:
+                rows = await channels.channels(self._store.database)
+            except DatabaseUnavailable:
+                await asyncio.sleep(0.5)
+                continue
+            self.channel_count = len(rows)
+            return rows
+
+    async def _reconcile(self, channel: bytes) -> None:
+        row = await channels.channel_by_id(self._store.database, channel)
+        if row is None:
+            return
+        escrow = self._escrows.get(row.escrow)
+        if escrow is None:
+            await self.reload_escrows()
+            escrow = self._escrows[row.escrow]
+        records = await self.chain_store.record(channel)
+        state = await self._state_of_lock(row, records.head)
+        situation = self._situation(row, escrow, records, state)
+        decision = reconcile(situation)
+        if records.head.status in _RESTLESS:
+            self._restless.add(channel)
+        else:
+            self._restless.discard(channel)
+        self._note_alarm(row, decision)
+        await self._act(decision.action, row, escrow, records, state)
+
+    async def _state_of_lock(self, row: Channel, record: ChannelRecord) -> State | None:
+        """Return which of our states is being closed on, None when none or not ours."""
+        if record.status is not ChannelStatus.CLOSING:
+            return None
+        lock = record.lock.to_bytes(32)
+        for state in await channels.states(self._store.database, row.channel):
+            if state.lock == lock:
+                return state
+        return None
+
+    def _situation(
+        self, row: Channel, escrow: Escrow, records: Records, state: State | None
+    ) -> Situation:
+        assert self._gateway is not None
+        head = self.follower.head
+        return Situation(
+            local=row.state,
+            chain=records.head.status,
+            final=records.final.status,
+            phase=phase_of(
+                deadline=records.head.deadline,
+                delay=escrow.delay,
+                margin=int(self._settings.chain.margin),
+                now=0 if head is None else head.timestamp,
+            ),
+            posted=posted_of(
+                records.head.status,
+                state=None if state is None else state.index,
+                newest=row.authorized,
+            ),
+            closed_by_guard=records.head.closed_by_guard,
+            guard_usable=self._settings.guard.enabled and not records.head.guard_struck_off,
+            signer=self._gateway.ready,
+            compared=self._gateway.compared,
+        )
+
+    def _note_alarm(self, row: Channel, decision: Decision) -> None:
+        if decision.action not in (Action.ALARM, Action.WAIT_FOR_SIGNER, Action.ASK_MERCHANT):
+            self._alarms.pop(row.channel, None)
+            return
+        alarm = Alarm(decision.action.value, decision.reason, row.label)
+        if self._alarms.get(row.channel) != alarm:
+            self._alarms[row.channel] = alarm
+            level = log.error if decision.action is Action.ALARM else log.warning
+            level("alarm", channel=row.label, action=alarm.kind, reason=alarm.message)
+
+    async def _act(
+        self,
+        action: Action,
+        row: Channel,
+        escrow: Escrow,
+        records: Records,
+        state: State | None,
+    ) -> None:
+        sender = self._transactions(row, escrow)
+        deadline = self._act_before(records.head)
+        match action:
+            case Action.SEND_OPEN:
+                await sender.open_channel()
+            case Action.CLOSE:
+                await self._close(sender, row, records.head, deadline)
+            case Action.GUARD_CLOSE:
+                decided = await self._decide(row)
+                await sender.defend(await self._newest(decided), deadline)
+            case Action.CLAIM:
+                await sender.claim(records.head)
+            case Action.RECLAIM:
+                await sender.reclaim()
+            case Action.DISPUTE_OWN:
+                assert state is not None
+                await self._dispute(sender, row, state, deadline)
+            case Action.RECORD:
+                await self._record_end(row, escrow, records)
+            case Action.REOPEN:
+                await self._reopen(row)
+            case _:
+                return
+
+    def _act_before(self, record: ChannelRecord) -> int | None:
+        if not record.deadline:
+            return None
+        return record.deadline - int(self._settings.chain.margin)
+
+    def _transactions(self, row: Channel, escrow: Escrow) -> Transactions:
+        assert self._gateway is not None
+        if self._wallet_lane is None and self._gateway.account is not None:
+            self._wallet_lane = Lane(
+                self.client,
+                self._store.database,
+                WalletAccount(self._gateway, self._gateway.account),
+                name="wallet",
+                policy=self._policy,
+            )
+        return Transactions(
+            client=self.client,
+            gateway=self._gateway,
+            wallet=self._wallet_lane,
+            guard=self._guard_lane,
+            channel=row,
+            escrow=escrow,
+        )
+
+    async def _close(
+        self, sender: Transactions, row: Channel, record: ChannelRecord, deadline: int | None
+    ) -> None:
+        """Close with the customer's own key, by agreement where there is one."""
+        if row.state is Status.ASKED and record.status is ChannelStatus.OPEN:
+            if row.mutual_signature is None:
+                return
+            await sender.mutual_close(await self._newest(row), row.mutual_signature)
+            return
+        decided = await self._decide(row)
+        newest = await self._newest(decided)
+        if decided.mutual_signature is not None:
+            await sender.mutual_close(newest, decided.mutual_signature)
+            return
+        assert self._gateway is not None
+        assert decided.closing is not None
+        try:
+            await self._gateway.request(
+                wire.CLOSE_AUTHORIZE,
+                wire.CloseAuthorizeParams(
+                    channel=row.channel,
+                    index=decided.closing,
+                    kind="unilateral",
+                    guard=self._guard.address,
+                ),
+            )
+        except RpcError as error:
+            log.error("signer_refuses_close", channel=row.label, reason=error.message)
+            return
+        await sender.close(newest, deadline)
+
+    async def _newest(self, row: Channel) -> State:
+        assert row.authorized is not None
+        index = row.authorized if row.closing is None else row.closing
+        state = await channels.state_at(self._store.database, row.channel, index)
+        assert state is not None, "a state that is closed on has its authorization"
+        return state
+
+    async def _decide(self, row: Channel) -> Channel:
+        """Write the decision to close on the newest authorization before anything leaves."""
+        if row.state is Status.DECIDED:
+            return row
+
+        async def write(change: Change) -> None:
+            locked = await channels.lock_channel(
+                change.connection, row.channel, allowed=LIVE | {Status.SUSPECT}
+            )
+            closing = locked.closing if locked.closing is not None else locked.authorized
+            await channels.update_channel(change, locked, status="decided", closing=closing)
+
+        await self._store.change(write)
+        decided = await channels.channel_by_id(self._store.database, row.channel)
+        assert decided is not None
+        return decided
+
+    async def _dispute(
+        self, sender: Transactions, row: Channel, state: State, deadline: int | None
+    ) -> None:
+        assert self._gateway is not None
+        answer = await self._gateway.request(
+            wire.DISPUTE_SECRET,
+            wire.DisputeParams(channel=row.channel, index=state.index, attempt=state.attempt),
+        )
+        await sender.dispute(answer.secret, deadline)
+
+    async def _record_end(self, row: Channel, escrow: Escrow, records: Records) -> None:
+        """Close the local record once the end is final, with what was paid out."""
+        ended = (ChannelStatus.CLOSED, ChannelStatus.RECLAIMED)
+        if row.state is Status.CLOSED or records.final.status not in ended:
+            return
+        final = records.final
+
+        async def write(change: Change) -> None:
+            locked = await channels.lock_channel(
+                change.connection, row.channel, allowed=frozenset(Status)
+            )
+            await channels.update_channel(change, locked, status="closed")
+            change.event(
+                "channel",
+                "closed",
+                channel=row.channel,
+                label=row.label,
+                chain_status=final.status.name.lower(),
+                customer=escrow.asset.format(final.customer_balance),
+                merchant=escrow.asset.format(final.merchant_balance),
+            )
+
+        await self._store.change(write)
+        log.info("channel_closed", channel=row.label)
+        self._announce()
+
+    async def _reopen(self, row: Channel) -> None:
+        """The end that was recorded is not on the chain any more."""
+
+        async def write(change: Change) -> None:
+            locked = await channels.lock_channel(
+                change.connection, row.channel, allowed=(Status.CLOSED,)
+            )
+            closing = locked.closing if locked.closing is not None else locked.authorized
+            await channels.update_channel(change, locked, status="decided", closing=closing)
+
+        await self._store.change(write)
+        log.error("channel_reopened", channel=row.label)
+        self.kick(row.channel)

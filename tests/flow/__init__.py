@@ -1,0 +1,1 @@
+"""Flows between real processes."""

@@ -1,0 +1,39 @@
+"""Whole networks for the flow tests: every part a real process on real sockets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.flow.world import World
+from zkchannels.devnet.network import Network
+from zkchannels.devnet.postgres import THROWAWAY, Cluster
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def shared_network(memory_directory: Path, postgres_cluster: Cluster) -> Iterator[Network]:
+    """One network that tests share: each brings its own channel and leaves all services running."""
+    directory = memory_directory / "network"
+    with Network(directory, postgres=THROWAWAY, cluster=postgres_cluster) as network:
+        yield network
+
+
+@pytest.fixture
+def world(shared_network: Network) -> World:
+    """The shared network with everything running and the daemon ready."""
+    world = World(shared_network, prefix=f"w{next(_NUMBERS)}")
+    world.everything_runs()
+    return world
+
+
+@pytest.fixture
+def own_world(memory_directory: Path) -> Iterator[World]:
+    """A network of the test's own, PostgreSQL included, to be broken at will."""
+    directory = memory_directory / f"own{next(_NUMBERS)}"
+    with Network(directory, postgres=THROWAWAY, merchants=("coffee",)) as network:
+        yield World(network, prefix="own")

@@ -1,0 +1,78 @@
+"""`python -m zkchannels.devnet demo|up`: the narrated demo, or a network to play with."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from zkchannels.devnet.child import ChildFailed
+from zkchannels.devnet.demo import DemoFailed, tell
+from zkchannels.devnet.network import Network
+
+
+def main() -> int:
+    """Run the demo or keep a network up; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m zkchannels.devnet", description=__doc__)
+    parser.add_argument("what", choices=("demo", "up"))
+    parser.add_argument("--directory", type=Path, help="where everything is kept (up only)")
+    options = parser.parse_args()
+    console = Console(highlight=False)
+    try:
+        if options.what == "demo":
+            return _demo(console)
+        return _up(console, options.directory)
+    except (DemoFailed, ChildFailed) as error:
+        console.print(f"[bold red]failed:[/] {error}", markup=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _demo(console: Console) -> int:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="devnet-") as directory:
+        console.print("[bold]customerd[/]: private payment channels on one machine, for real.")
+        console.print("Not audited. Do not use it for money you cannot lose.\n", style="dim")
+        with Network(Path(directory)) as network:
+            _describe(console, network, time.monotonic() - began)
+            tell(network, console)
+        console.print(f"\n[bold green]done[/] in {time.monotonic() - began:.0f} s; all torn down.")
+    return 0
+
+
+def _describe(console: Console, network: Network, seconds: float) -> None:
+    console.print(f"[green]✓[/] a network of its own, up in {seconds:.1f} s:")
+    kind = type(network.chain).__name__.lower()
+    console.print(f"  EVM chain      {kind} at {network.chain.url}")
+    for merchant in network.merchants.values():
+        console.print(f"  merchantd      {merchant.address}")
+    console.print(f"  customerd      pid {network.daemon.pid}, PostgreSQL behind it")
+    console.print(f"  customersigner pid {network.signer.pid}, dialled in to the daemon")
+
+
+def _up(console: Console, directory: Path | None) -> int:
+    with tempfile.TemporaryDirectory(prefix="devnet-") as temporary:
+        with Network(directory or Path(temporary), block_time=1.0) as network:
+            _describe(console, network, 0.0)
+            console.print("\nIn another terminal:\n", style="bold")
+            console.print(f"  export CUSTOMERD_SOCKET={network.socket}")
+            console.print("  .venv/bin/customerctl getinfo")
+            coffee = network.merchants["coffee"].address
+            console.print(
+                f'  .venv/bin/customerctl establish {coffee} --deposit "1 ETH" --label coffee'
+            )
+            console.print('  .venv/bin/customerctl pay coffee "0.005 ETH"')
+            console.print("\nCtrl-C ends it.")
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        console.print("all torn down.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
