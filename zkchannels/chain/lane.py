@@ -334,14 +334,14 @@ class Lane:
         try:
             outcome = await self._client.send_raw(row.raw)
             if outcome is SendOutcome.INSUFFICIENT_FUNDS:
-                outcome = await self._send_cheaper(row)
+                await self._send_cheaper(row)
         except ChainUnavailable:  # it is written down, the next head sends it
             return replace(decision, trouble=row.trouble, reason=row.reason)
         except ChainError as error:
             return replace(decision, trouble=Trouble.REFUSED, reason=error.message)
         return replace(decision, trouble=_OUTCOMES.get(outcome, decision.trouble))
 
-    async def _send_cheaper(self, row: TransactionRow) -> SendOutcome:
+    async def _send_cheaper(self, row: TransactionRow) -> None:
         """Fall back on a version signed before the fees were raised beyond what there is."""
         rows = await self._database.fetch(
             "select raw from chain_tx_version where tx = %s and nonce = %s and raw <> %s"
@@ -350,10 +350,8 @@ class Lane:
             row=bytes,
         )
         for raw in rows:
-            outcome = await self._client.send_raw(raw)
-            if outcome is not SendOutcome.INSUFFICIENT_FUNDS:
-                return outcome
-        return SendOutcome.INSUFFICIENT_FUNDS
+            if await self._client.send_raw(raw) is not SendOutcome.INSUFFICIENT_FUNDS:
+                return
 
     # -- making transactions ----------------------------------------------------------------------
 

@@ -62,9 +62,15 @@ class FeePolicy:
         tip = min(max(now.tip, self.tip_floor), self.max_fee_cap)
         return Fees(tip, min(2 * now.base_fee + tip, self.max_fee_cap))
 
-    def raised(self, old: Fees, now: FeeSuggestion) -> Fees | None:
-        """Return fees that replace the old ones at every node; None if the cap forbids it."""
+    def raised(self, old: Fees, now: FeeSuggestion, *, double: bool = False) -> Fees | None:
+        """Return fees that replace the old ones at every node; None if the cap forbids it.
+
+        `double` is for a rival whose fees are not known: at least twice as much, up to the cap.
+        """
         least = Fees(self._more(old.tip), self._more(old.max_fee))
+        if double:
+            highest = max(least.max_fee, min(2 * old.max_fee, self.max_fee_cap))
+            least = Fees(max(least.tip, min(2 * old.tip, highest)), highest)
         if least.max_fee > self.max_fee_cap:
             return None
         fresh = self.first(now)
@@ -173,7 +179,8 @@ def lane_step(
         return Decision(status=TransactionStatus.PENDING, broadcast=True, trouble=row.trouble)
     if not _wants_more(row, view, policy) or row.trouble is Trouble.INSUFFICIENT_FUNDS:
         return Decision(status=TransactionStatus.PENDING, broadcast=True)
-    fees = policy.raised(row.fees, view.fees)
+    rival = row.trouble is Trouble.UNDERPRICED
+    fees = policy.raised(row.fees, view.fees, double=rival)
     trouble = Trouble.FEE_CAP if fees is None else None
     return Decision(status=TransactionStatus.PENDING, broadcast=True, fees=fees, trouble=trouble)
 
