@@ -61,7 +61,7 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """Return the logger of a module; it follows `configure` and `set_level` at any time."""
-    return cast(FilteringBoundLogger, structlog.get_logger(logger=name))
+    return cast(FilteringBoundLogger, structlog.get_logger(module=name))
 
 
 def configure(program: str, *, level: str = "info", journal_socket: str = JOURNAL_SOCKET) -> None:
@@ -225,7 +225,7 @@ class _Journal(_Lines):
         return True
 
 
-_NOT_TOLD = frozenset({"logger", "exception", "message_id"})
+_NOT_TOLD = frozenset({"module", "exception", "message_id"})
 
 
 class _Forward(standard_logging.Handler):
