@@ -100,9 +100,8 @@ async def test_a_restarted_signer_goes_on(desk: Desk) -> None:
     answer = await channel.authorize_pay(5)
     desk.close()
     desk.open()
-    assert (
-        await desk.call(wire.PAY_AUTHORIZE, channel.authorization_params(1, 0, bytes(96))) == answer
-    )
+    repeat = channel.authorization_params(1, 0, bytes(96))
+    assert await desk.call(wire.PAY_AUTHORIZE, repeat) == answer
     await desk.call(wire.PAY_COMPLETE, wire.CompleteParams(channel.id, 1, 0, channel.token))
     await channel.pay(6)
     assert (await channel.record()).released == 1
@@ -168,7 +167,7 @@ async def test_a_secret_waits_for_a_signature_that_verifies(desk: Desk) -> None:
 
 
 async def test_a_wrong_token_binds_nothing(desk: Desk) -> None:
-    """Tokens are checked when they arrive and when they are spent; a wrong one leaves no attempt."""
+    """Tokens are checked on arrival and when they are spent; a wrong one leaves no attempt."""
     channel = await desk.channel()
     await channel.authorize_establish()
     for token in (bytes(96), channel.merchant.key.blind_sign(abacus_point(channel))):
@@ -254,7 +253,8 @@ async def test_steps_out_of_order_are_refused(desk: Desk) -> None:
     commitments = await channel.prove_establish()
     blind = channel.merchant.key.blind_sign
     call, out = desk.call, "out_of_order"
-    assert await refused(call(wire.PAY_PROVE, channel.pay_params(5))) == out
+    early = channel.pay_params(5, token=bytes(96))
+    assert await refused(call(wire.PAY_PROVE, early)) == out
     assert await refused(channel.close()) == out
     token = wire.CompleteParams(channel.id, 0, 0, blind(commitments.state))
     assert await refused(call(wire.ESTABLISH_COMPLETE, token)) == out
@@ -491,32 +491,30 @@ async def test_a_failing_disk_gives_nothing_away(desk: Desk) -> None:
     assert (await desk.call(wire.PAY_AUTHORIZE, params)).authorization.index == 1
 
 
-@pytest.mark.parametrize(
-    ("policy", "name"),
-    [
-        (Policy(payment_limit=10), "policy-payment-limit"),
-        (Policy(escrows=frozenset({ESCROW})), None),
-        (Policy(escrows=frozenset({GUARD})), "policy-escrow"),
-    ],
-)
-async def test_policies_refuse_by_name(tmp_path: Path, policy: Policy, name: str | None) -> None:
+@pytest.fixture
+def strict(tmp_path: Path) -> Any:
+    """A signer that pays at most 10 at a time, in one escrow."""
+    desk = Desk(tmp_path, policy=Policy(payment_limit=10, escrows=frozenset({ESCROW})))
+    yield desk
+    desk.close()
+
+
+async def test_policies_refuse_by_name(strict: Desk) -> None:
     """A policy refuses with its stable name in the error, and is announced under it."""
-    desk = Desk(tmp_path, policy=policy)
-    try:
-        channel = Channel(desk.call, Merchant(), desk.wallet.account.address)
-        await desk.call(wire.ESCROW, channel.merchant.registration)
-        await channel.establish()
-        await channel.pay(10)
-        await channel.pay(-20)
-        await channel.pay(11)
-    except RpcError as error:
-        assert kind_of(error) == "policy_refused"
-        assert error.data["policy"] == name
-        assert name in policy.names
-    else:
-        assert name is None
-    finally:
-        desk.close()
+    channel = await strict.channel()
+    await channel.establish()
+    await channel.pay(10)
+    await channel.pay(-20)
+    other = Merchant(escrow=b"\xe6" * 20)
+    for method, params, name in (
+        (wire.PAY_PROVE, channel.pay_params(11), "policy-payment-limit"),
+        (wire.ESCROW, other.registration, "policy-escrow"),
+    ):
+        with pytest.raises(RpcError) as caught:
+            await strict.call(method, params)
+        assert kind_of(caught.value) == "policy_refused"
+        assert caught.value.data["policy"] == name
+        assert name in strict.policy.names
 
 
 async def test_a_payment_made_before_a_stricter_policy_is_repeated(desk: Desk) -> None:
@@ -531,40 +529,25 @@ async def test_a_payment_made_before_a_stricter_policy_is_repeated(desk: Desk) -
     assert await refused(desk.call(wire.PAY_PROVE, channel.pay_params(1))) == "policy_refused"
 
 
-def test_secrets_are_not_in_the_store_or_in_any_repr(tmp_path: Path) -> None:
+async def test_secrets_are_not_in_the_store_or_in_any_repr(desk: Desk) -> None:
     """Nothing that opens a lock, hides a channel or holds the seed is on the disk or in a repr."""
-    import asyncio
-
-    desk = Desk(tmp_path)
-    texts: list[str] = []
     secrets: list[bytes] = [ENTROPY]
-
-    async def flow() -> None:
-        channel = await desk.channel()
-        texts.append(repr(await channel.establish()))
-        wallet = Wallet(ENTROPY)
-        own = wallet.channel(int.from_bytes(channel.id))
-        for index in range(3):
-            answer = await channel.pay(1)
-            texts.extend([repr(answer), repr(own), repr(wallet), repr(desk.signer)])
-            secrets.extend([answer.secret, answer.nonce, answer.lock_blinding])
-            blindings = own.pay_blindings(index + 1, 0, 1)
-            secrets.extend(abacus.encode_scalar(value) for value in vars_of(blindings))
-        await channel.close()
-        stored = desk.store.channel(channel.id)
-        texts.append(repr(stored))
-
-    asyncio.run(flow())
-    desk.close()
-    disk = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    text = "\n".join(texts)
+    channel = await desk.channel()
+    own = Wallet(ENTROPY).channel(int.from_bytes(channel.id))
+    shown: list[object] = [await channel.establish(), desk.signer, desk.wallet, own]
+    for index in range(3):
+        proof, _ = await channel.prove_pay(1)
+        answer = await channel.pay(1)
+        shown += [proof, answer]
+        secrets += [answer.secret, answer.nonce, answer.lock_blinding]
+        blindings = own.pay_blindings(index + 1, 0, 1)
+        scalars = (blindings.state, blindings.close, blindings.lock)
+        secrets += [abacus.encode_scalar(scalar) for scalar in scalars]
+    shown += [await channel.close(), desk.store.channel(channel.id), await channel.record()]
+    disk = b"".join(path.read_bytes() for path in desk.folder.iterdir())
+    text = "\n".join(map(repr, shown))
     for secret in secrets:
         assert secret not in disk
         assert secret.hex() not in text
         assert repr(secret)[2:-1] not in text
         assert str(int.from_bytes(secret)) not in text
-
-
-def vars_of(blindings: abacus.PayBlindings) -> tuple[int, int, int]:
-    """The three scalars of a payment's blindings."""
-    return blindings.state, blindings.close, blindings.lock

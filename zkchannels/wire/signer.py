@@ -203,6 +203,9 @@ class PayProof(Answer, frozen=True):
     nonce: Bytes32
     proof: Bytes1920
 
+    def __repr__(self) -> str:
+        return "PayProof(...)"
+
 
 class PayAuthorized(Answer, frozen=True):
     """The new closing authorization, and what revokes the old state.
