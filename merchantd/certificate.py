@@ -30,6 +30,9 @@ def ensure_certificate(certificate: Path, private_key: Path, names: Sequence[str
     key = _ensure_private_key(private_key)
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    # Names the key, so that a customer may trust several certificates of one host name.
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
     built = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -41,6 +44,8 @@ def ensure_certificate(certificate: Path, private_key: Path, names: Sequence[str
         .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(identifier, critical=False)
+        .add_extension(issuer, critical=False)
         .sign(key, hashes.SHA256())
     )
     certificate.parent.mkdir(parents=True, exist_ok=True)
