@@ -40,7 +40,7 @@ def test_the_whole_balance_can_go_both_ways(world: World) -> None:
         ("0 ETH", "amount_too_small"),
         ("-1 ETH", "amount_too_small"),
         (-5, "amount_too_small"),
-        ("1 TUSD", "invalid_amount"),
+        ("1 TEST", "invalid_amount"),
         ("0.0000000001 ETH", "invalid_amount"),
         ("much", "invalid_amount"),
     ],
@@ -98,7 +98,7 @@ def test_another_escrow_at_the_merchant_is_refused(world: World) -> None:
     coffee = world.network.merchants["coffee"].address.rpartition("/")[0]
     bakery = world.network.merchants["bakery"].address.rpartition("/")[2]
     refusal = world.refused(
-        "establish", merchant=f"{coffee}/{bakery}", deposit="1 TUSD", label="mixed"
+        "establish", merchant=f"{coffee}/{bakery}", deposit="1 TEST", label="mixed"
     )
     assert refusal["kind"] == "rejected_by_merchant"
 
@@ -161,10 +161,10 @@ def test_a_queued_overdraft_is_refused_and_the_next_goes_on(world: World) -> Non
 
 def test_a_token_channel_with_the_merchants_deposit(world: World) -> None:
     """A channel in an ERC-20 token, funded by both, pays and is refunded from both shares."""
-    label = world.establish("50 TUSD", merchant="bakery", merchant_deposit="20 TUSD")
+    label = world.establish("50 TEST", merchant="bakery", merchant_deposit="20 TEST")
     assert world.balances(label) == (50_000_000, 20_000_000)
-    world.rpc("refund", label=label, amount="5 TUSD")
-    world.pay(label, "55 TUSD")
+    world.rpc("refund", label=label, amount="5 TEST")
+    world.pay(label, "55 TEST")
     assert world.balances(label) == (0, 70_000_000)
     record = world.on_chain(label, merchant="bakery")
     assert record.status is ChannelStatus.OPEN

@@ -14,6 +14,7 @@ from rich.console import Console
 from zkchannels.devnet.child import ChildFailed
 from zkchannels.devnet.demo import DemoFailed, tell
 from zkchannels.devnet.network import Network
+from zkchannels.jsonrpc.errors import RpcError
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
         if options.what == "demo":
             return _demo(console)
         return _up(console, options.directory)
-    except (DemoFailed, ChildFailed) as error:
+    except (DemoFailed, ChildFailed, RpcError) as error:
         console.print(f"[bold red]failed:[/] {error}", markup=True)
         return 1
     except KeyboardInterrupt:

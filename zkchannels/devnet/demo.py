@@ -151,18 +151,18 @@ class Story:
         )
         address = self.network.merchants["bakery"].address
         self.command(
-            "customerctl", "establish", address, "--deposit", "50 TUSD", "--label", "bakery"
+            "customerctl", "establish", address, "--deposit", "50 TEST", "--label", "bakery"
         )
-        with self.timed("channel open with 50 TUSD"):
-            self._settling("establish", merchant=address, deposit="50 TUSD", label="bakery")
-        with self.timed("paid 12.5 TUSD"):
-            self.network.rpc("pay", label="bakery", amount="12.5 TUSD")
+        with self.timed("channel open with 50 TEST"):
+            self._settling("establish", merchant=address, deposit="50 TEST", label="bakery")
+        with self.timed("paid 12.5 TEST"):
+            self.network.rpc("pay", label="bakery", amount="12.5 TEST")
         before = self._tokens(self.network.account)
         self.command("customerctl", "close", "bakery")
         with self.timed("closed by agreement, final on chain"):
             self._settling("close", label="bakery")
         gained = self._tokens(self.network.account) - before
-        self.check(gained == 37_500_000, "the token contract paid exactly 37.5 TUSD back")
+        self.check(gained == 37_500_000, "the token contract paid exactly 37.5 TEST back")
 
     def defence(self) -> None:
         """The merchant expires the channel while the signer is away; the guard answers."""

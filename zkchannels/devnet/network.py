@@ -35,7 +35,7 @@ from zkchannels.jsonrpc.errors import RequestTimeout
 ETHER = 10**18
 DELAY = 3600
 MARGIN = 600
-TOKEN_SYMBOL = "TUSD"  # noqa: S105 - the name of an asset
+TOKEN_SYMBOL = "TEST"  # noqa: S105 - the name of an asset
 TOKEN_DECIMALS = 6
 REFUND_LIMIT = 2**62
 LOOK_AGAIN = 0.25
