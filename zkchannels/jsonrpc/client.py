@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     Notified = Callable[[str, Any], object]
 
 CHUNK = 1 << 16
-CONNECT_SECONDS = 5
 
 
 class ConnectError(Exception):
     """The daemon cannot be reached.
 
     `reason`: "absent" (there is no such socket), "refused" (a socket, but nobody listens),
-    "forbidden" (not this user's), "busy" (no connection accepted for five seconds), or "other".
+    "forbidden" (not this user's), "busy" (no connection accepted in time), or "other".
     """
 
     def __init__(self, path: str, reason: str, error: OSError) -> None:
@@ -62,15 +61,18 @@ class BlockingClient:
     has `timeout` seconds to wait for each answer afterwards, None for ever.
     """
 
-    def __init__(self, path: str, *, timeout: float | None = None) -> None:
+    def __init__(
+        self, path: str, *, timeout: float | None = None, connect_timeout: float = 5.0
+    ) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._received = bytearray()
         self._searched = 0
         self._last_identity = 0
         try:
             # Bounds the blocking connect: a struct timeval, seconds and microseconds.
-            seconds = CONNECT_SECONDS.to_bytes(8, sys.byteorder) + bytes(8)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+            parts = divmod(int(connect_timeout * 1_000_000), 1_000_000)
+            timeval = b"".join([part.to_bytes(8, sys.byteorder) for part in parts])
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
             self._socket.connect(path)
             self._socket.settimeout(timeout)
         except OSError as error:

@@ -33,12 +33,15 @@ class Message(Struct):
 
 
 class Malformed(Struct):
-    """What could not be read: the error to answer with, or a broken answer (never replied to)."""
+    """What could not be read, and the error that tells the sender of a request so.
+
+    `is_answer`: whether it is a broken answer, which is never replied to; None if that is unknown.
+    """
 
     code: int
     text: str
     id: Identity = None
-    is_answer: bool = False
+    is_answer: bool | None = False
 
 
 class _Request(Struct, tag_field="jsonrpc", tag="2.0"):
@@ -137,7 +140,7 @@ def read_batch(line: bytes, *, max_batch: int) -> list[Message | Malformed] | Ma
     except RecursionError:
         return _TOO_DEEP
     except UNREADABLE as error:
-        return Malformed(PARSE_ERROR, f"parse error: {error}")
+        return Malformed(PARSE_ERROR, f"parse error: {error}", is_answer=None)
     if not elements:
         return Malformed(INVALID_REQUEST, "a batch is not empty")
     if len(elements) > max_batch:
@@ -145,7 +148,7 @@ def read_batch(line: bytes, *, max_batch: int) -> list[Message | Malformed] | Ma
     return [read_message(element) for element in elements]
 
 
-_TOO_DEEP = Malformed(INVALID_REQUEST, "nested too deeply")
+_TOO_DEEP = Malformed(INVALID_REQUEST, "nested too deeply", is_answer=None)
 
 
 def _identity(message: Message) -> Identity:
@@ -173,7 +176,7 @@ def _diagnose(text: bytes | Raw, cause: Exception) -> Malformed:
     except RecursionError:
         return _TOO_DEEP
     except UNREADABLE as error:
-        return Malformed(PARSE_ERROR, f"parse error: {error}")
+        return Malformed(PARSE_ERROR, f"parse error: {error}", is_answer=None)
     try:
         members = _decode_members(text)
     except UNREADABLE:

@@ -76,7 +76,7 @@ class Limits:
     write_stall: float = 30.0
     """How long the other side may take nothing of what waits for it."""
     idle_timeout: float | None = None
-    """How long a connection is kept with nothing in flight and no complete line received."""
+    """How long a connection is kept with nothing in flight: since the last line or answer."""
 
 
 class PeerOptions(TypedDict, total=False):
@@ -243,7 +243,8 @@ class Peer(asyncio.Protocol):
 
         Raises RpcError (the other side's error), RequestTimeout, ConnectionLost; ProtocolError (a
         ConnectionLost) when the result is not of the method's type; ValueError when the request is
-        longer than `max_line`.
+        longer than `max_line`. A handler that calls back over its own connection holds one of the
+        calls allowed in each direction; if both sides did so at their limits, both would wait.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -423,10 +424,8 @@ class Peer(asyncio.Protocol):
     def _take(self, line: bytes | None) -> bool:
         """Process one line; return False when it has to wait."""
         if line is None:
-            # With own calls pending it may be an answer: whoever waits must not wait in vain.
             text = f"a line has at most {self.limits.max_line} bytes"
-            malformed = Malformed(INVALID_REQUEST, text, is_answer=bool(self._pending))
-            return self._take_message(malformed)
+            return self._take_message(Malformed(INVALID_REQUEST, text, is_answer=None))
         line = line.strip(b" \t\r")
         if not line:
             return True
@@ -438,7 +437,7 @@ class Peer(asyncio.Protocol):
         return self._take_batch(batch)
 
     def _take_message(self, message: Message | Malformed) -> bool:
-        if self._blocked() and _needs_answer(message):
+        if self._blocked() and _needs_answer(message) and not self._ends_connection(message):
             return False
         self._dispatch(message, None)
         return True
@@ -457,7 +456,7 @@ class Peer(asyncio.Protocol):
 
     def _dispatch(self, message: Message | Malformed, gather: _Gather | None) -> None:
         if isinstance(message, Malformed):
-            if message.is_answer:
+            if self._ends_connection(message):
                 self._break_off("answer_malformed", reason=message.text)
             else:
                 self._answer(encode_failure(message.id, message.code, message.text), gather)
@@ -473,7 +472,8 @@ class Peer(asyncio.Protocol):
 
     def _ends_connection(self, message: Message | Malformed) -> bool:
         if isinstance(message, Malformed):
-            return message.is_answer
+            # What may be an answer is one when calls are pending: nobody is to wait in vain.
+            return bool(self._pending) if message.is_answer is None else message.is_answer
         is_notification = message.method is not UNSET and message.id is UNSET
         return is_notification and self._on_notification is None
 
@@ -561,6 +561,8 @@ class Peer(asyncio.Protocol):
 
     def _done(self, call: _Call, task: asyncio.Task[None]) -> None:
         self._outstanding -= 1
+        if self._idle is not None and self._loop is not None:
+            self._heard = self._loop.time()
         if self._cancellable is not None:
             self._cancellable.discard(task)
         if not call.answered:
