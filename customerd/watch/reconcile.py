@@ -1,8 +1,8 @@
-"""The reconcile table: what to do about a channel, from its record, the chain and who is there.
+"""What the watcher does about one channel: one table over local record and chain, pure and total.
 
-Pure and total: every combination has a row with its reason (docs/watcher.md). It is asked after
-every change and every start and may be asked as often as one likes: an action whose transaction was
-sent before is simply sent again until it is final.
+The table is `TABLE`; the first row that fits decides. `docs/protocol.md` lists the rules that the
+reasons name. An action whose transaction is already sent is the same action again: the lane sends
+one transaction per purpose, until it is final.
 """
 
 from __future__ import annotations
@@ -10,12 +10,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from customerd.channels.record import LIVE, Status
+from customerd.channels.record import Status
 from zkchannels.escrow.record import ChannelStatus
 
 
+class Phase(Enum):
+    """Where the chain's time is in a running delay."""
+
+    FIRST_HALF = "first half"
+    LATE = "late"
+    OVER = "over"
+
+
+class Posted(Enum):
+    """Which close state is posted on the chain."""
+
+    NOTHING = "nothing"
+    OURS = "ours"  # the newest, or one whose secret never left
+    STALE = "stale"  # ours, but its secret left: it can be disputed
+    FOREIGN = "foreign"  # a lock that is none of ours
+
+
 class Action(Enum):
-    """What the watcher may do about a channel."""
+    """What the watcher does about one channel."""
 
     NONE = "none"
     SEND_OPEN = "send-open"
@@ -31,160 +48,318 @@ class Action(Enum):
     ALARM = "alarm"
 
 
-class Phase(Enum):
-    """Where chain time stands in a running delay."""
-
-    FIRST_HALF = "first half"
-    LATE = "second half"
-    OVER = "over"
-
-
-class Posted(Enum):
-    """Which state a channel is being closed on."""
-
-    NOTHING = "nothing"
-    NEWEST = "our newest state"
-    STALE = "an older state of ours"
-    FOREIGN = "a lock that is not ours"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """Everything that the decision depends on."""
+    """All that decides; `docs/watcher.md` explains.
+
+    `chain` is the status at the newest block, `final` at the newest final one. `posted` and
+    `closed_by_guard` mean something while CLOSING. `guard_usable`: the guard is enabled, has a
+    permit and is not struck off. `signer`: attached, and its records compared. `compared`: they
+    were compared at least once since the daemon's start.
+    """
 
     local: Status
     chain: ChannelStatus
     final: ChannelStatus
-    """The channel's status on the final part of the chain."""
     phase: Phase
     posted: Posted
     closed_by_guard: bool
     guard_usable: bool
-    """Enabled, and not struck off by a voided close."""
     signer: bool
-    """Attached, and its records compared."""
     compared: bool
-    """Whether any signer was compared with the database since the daemon started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An action and the reason of its row."""
+    """The action, and why, for people."""
 
     action: Action
     reason: str
 
 
-_ENDED = (ChannelStatus.CLOSED, ChannelStatus.RECLAIMED)
-_BEFORE_CLOSE = LIVE - {Status.ASKED, Status.DECIDED}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of the table: fits when every column that is given contains the situation's value."""
+
+    action: Action
+    reason: str
+    local: frozenset[Status] | None = None
+    chain: frozenset[ChannelStatus] | None = None
+    phase: frozenset[Phase] | None = None
+    final: frozenset[ChannelStatus] | None = None
+    posted: frozenset[Posted] | None = None
+    closed_by_guard: bool | None = None
+    guard_usable: bool | None = None
+    signer: bool | None = None
+    compared: bool | None = None
+
+    def fits(self, now: Situation) -> bool:
+        """Return whether this row is about the situation."""
+        return (
+            (self.local is None or now.local in self.local)
+            and (self.chain is None or now.chain in self.chain)
+            and (self.phase is None or now.phase in self.phase)
+            and (self.final is None or now.final in self.final)
+            and (self.posted is None or now.posted in self.posted)
+            and self.closed_by_guard in (None, now.closed_by_guard)
+            and self.guard_usable in (None, now.guard_usable)
+            and self.signer in (None, now.signer)
+            and self.compared in (None, now.compared)
+        )
+
+
+_PAYING = frozenset(
+    {
+        Status.FUNDING,
+        Status.IDLE,
+        Status.PROVED,
+        Status.REVOKING,
+    }
+)
+_ENDING = frozenset({Status.ASKED, Status.DECIDED})
+_NEW = frozenset({Status.NEW})
+_SUSPECT = frozenset({Status.SUSPECT})
+_CLOSED = frozenset({Status.CLOSED})
+
+_ENDED = frozenset({ChannelStatus.CLOSED, ChannelStatus.RECLAIMED})
+_ABSENT = frozenset({ChannelStatus.ABSENT})
+_AWAITING = frozenset({ChannelStatus.AWAITING_MERCHANT})
+_OPEN = frozenset({ChannelStatus.OPEN})
+_EXPIRING = frozenset({ChannelStatus.EXPIRING})
+_CLOSING = frozenset({ChannelStatus.CLOSING})
+
+_STALE = frozenset({Posted.STALE})
+_FIRST_HALF = frozenset({Phase.FIRST_HALF})
+_OVER = frozenset({Phase.OVER})
+
+TABLE: tuple[Row, ...] = (
+    # the end
+    Row(
+        chain=_ENDED,
+        local=_CLOSED,
+        action=Action.NONE,
+        reason="the end is recorded",
+    ),
+    Row(
+        chain=_ENDED,
+        final=frozenset(ChannelStatus) - _ENDED,
+        action=Action.NONE,
+        reason="ended, but a reorganisation may still take that back (record-final)",
+    ),
+    Row(
+        chain=_ENDED,
+        action=Action.RECORD,
+        reason="ended, and final (record-final)",
+    ),
+    Row(
+        local=_CLOSED,
+        action=Action.REOPEN,
+        reason="the chain went back behind the recorded end",
+    ),
+    # before the channel is open
+    Row(
+        chain=_ABSENT,
+        local=_PAYING,
+        action=Action.SEND_OPEN,
+        reason="closing authorization 0 is here, the deposit is not on the chain",
+    ),
+    Row(
+        chain=_ABSENT,
+        action=Action.NONE,
+        reason="nothing is deposited, and no deposit is wanted",
+    ),
+    Row(
+        chain=_AWAITING,
+        phase=_OVER,
+        action=Action.RECLAIM,
+        reason="the merchant did not fund in time",
+    ),
+    Row(
+        chain=_AWAITING,
+        action=Action.NONE,
+        reason="the merchant may still fund",
+    ),
+    # a close is posted
+    Row(
+        chain=_CLOSING,
+        posted=frozenset({Posted.FOREIGN, Posted.NOTHING}),
+        action=Action.ALARM,
+        reason="closed on a state that is not ours, which permits exclude (permit)",
+    ),
+    Row(
+        chain=_CLOSING,
+        posted=_STALE,
+        closed_by_guard=True,
+        signer=True,
+        action=Action.DISPUTE_OWN,
+        reason="the guard's close is on a revoked state, at any time (own-dispute, late-dispute)",
+    ),
+    Row(
+        chain=_CLOSING,
+        posted=_STALE,
+        closed_by_guard=True,
+        action=Action.ALARM,
+        reason="the guard's close is on a revoked state, and only the signer can undo it",
+    ),
+    Row(
+        chain=_CLOSING,
+        posted=_STALE,
+        action=Action.ALARM,
+        reason="our own close is on a revoked state, which the signer excludes (signer-refuses)",
+    ),
+    Row(
+        chain=_CLOSING,
+        phase=_OVER,
+        closed_by_guard=True,
+        signer=False,
+        action=Action.ALARM,
+        reason="without the signer it is not certain that the guard's close is our newest state",
+    ),
+    Row(
+        chain=_CLOSING,
+        phase=_OVER,
+        action=Action.CLAIM,
+        reason="the delay of our close is over",
+    ),
+    Row(
+        chain=_CLOSING,
+        action=Action.NONE,
+        reason="our close is posted, its delay runs",
+    ),
+    # open or expiring
+    Row(
+        local=_NEW,
+        action=Action.ALARM,
+        reason="money is locked without a closing authorization (ca0-before-open)",
+    ),
+    Row(
+        chain=_OPEN,
+        local=_SUSPECT,
+        action=Action.ASK_MERCHANT,
+        reason="perhaps not the newest state: recover it, or close mutually (suspect)",
+    ),
+    Row(
+        chain=_OPEN,
+        local=_ENDING,
+        signer=True,
+        action=Action.CLOSE,
+        reason="a close was decided (close-final)",
+    ),
+    Row(
+        chain=_OPEN,
+        local=_ENDING,
+        action=Action.WAIT_FOR_SIGNER,
+        reason="a close was decided, and the guard may not close in OPEN (guard-expiring)",
+    ),
+    Row(
+        chain=_OPEN,
+        action=Action.NONE,
+        reason="the channel is in use",
+    ),
+    Row(
+        chain=_EXPIRING,
+        local=_SUSPECT,
+        phase=_FIRST_HALF,
+        action=Action.ASK_MERCHANT,
+        reason="perhaps not the newest state: recover it while there is time (suspect)",
+    ),
+    Row(
+        chain=_EXPIRING,
+        signer=True,
+        action=Action.CLOSE,
+        reason="the merchant demands a close",
+    ),
+    Row(
+        chain=_EXPIRING,
+        guard_usable=False,
+        action=Action.ALARM,
+        reason="the merchant demands a close, and only the signer can make it",
+    ),
+    Row(
+        chain=_EXPIRING,
+        phase=_FIRST_HALF,
+        compared=False,
+        action=Action.WAIT_FOR_SIGNER,
+        reason="perhaps a restored database: the guard waits for half of the delay (wait-half)",
+    ),
+    Row(
+        chain=_EXPIRING,
+        action=Action.GUARD_CLOSE,
+        reason="the merchant demands a close, and no signer is attached (guard)",
+    ),
+)
+
+
+class MissingRow(LookupError):
+    """No row of the table fits: cannot happen, the tests go through every combination."""
+
+
+class NoClosingState(ValueError):
+    """The record holds nothing to close on, or contradicts itself."""
+
+
+def reconcile(now: Situation) -> Decision:
+    """Return what to do about a channel: the first row of `TABLE` that fits."""
+    for row in TABLE:
+        if row.fits(now):
+            return Decision(row.action, row.reason)
+    raise MissingRow(now)
+
+
+def closing_index(
+    local: Status, *, index: int, newest_authorization: int | None, decided: int | None = None
+) -> int:
+    """Return the index of the only state to close on (close-new).
+
+    `index` is the current state, `newest_authorization` the newest committed closing authorization,
+    `decided` what a close was decided on. From the commit of authorization i + 1 on, state i is
+    never closed on again, whether its secret left or not. Raises NoClosingState.
+    """
+    if newest_authorization is None or local is Status.NEW:
+        raise NoClosingState("there is no closing authorization yet")
+    contradiction = NoClosingState(
+        f"{local.value} at state {index} with closing authorization {newest_authorization}"
+    )
+    ahead = newest_authorization - index
+    if ahead not in (0, 1) or (local in _SETTLED and ahead) or (local is _MOVING and not ahead):
+        raise contradiction
+    if local not in _ENDING:
+        return newest_authorization
+    if decided not in (index, newest_authorization):
+        raise contradiction
+    return decided
+
+
+def posted_of(
+    status: ChannelStatus, *, state: int | None, newest: int | None, released: int | None = None
+) -> Posted:
+    """Return which close is posted, from the index of our state that has its lock (None: none).
+
+    `newest` is the state to close on, `released` the highest whose secret may have left; without
+    it, that of every older state may have.
+    """
+    if status is not ChannelStatus.CLOSING:
+        return Posted.NOTHING
+    if state is None or newest is None:
+        return Posted.FOREIGN
+    gone = newest - 1 if released is None else released
+    return Posted.STALE if state < newest and state <= gone else Posted.OURS
 
 
 def phase_of(*, deadline: int, delay: int, margin: int, now: int) -> Phase:
-    """Return the phase of a delay; all times are chain time in seconds.
+    """Return where the chain's time (of its newest block) is before a deadline; all in seconds.
 
-    The second half ends a margin early: an act must be final the longest expected reorganisation
-    before `claim` opens (rule `margin`), so it begins early enough to leave as much time.
+    `claim` and `reclaim` open after the deadline. Acts are due a margin before it, the longest
+    reorganisation that is expected (margin), so the halves are those of the time until then.
+    A deadline of 0 is none.
     """
-    if deadline == 0 or now <= deadline - delay // 2 - margin:
+    if deadline == 0:
         return Phase.FIRST_HALF
-    return Phase.LATE if now <= deadline else Phase.OVER
+    if now > deadline:
+        return Phase.OVER
+    late_from = deadline - margin - (delay - margin) // 2
+    return Phase.LATE if now >= late_from else Phase.FIRST_HALF
 
 
-def posted_of(record: ChannelStatus, *, state: int | None, newest: int | None) -> Posted:
-    """Say which state is being closed on, from the index found for its lock."""
-    if record is not ChannelStatus.CLOSING:
-        return Posted.NOTHING
-    if state is None:
-        return Posted.FOREIGN
-    return Posted.NEWEST if state == newest else Posted.STALE
-
-
-def reconcile(situation: Situation) -> Decision:
-    """Return the one action for a situation; total over all combinations."""
-    if situation.chain in _ENDED:
-        return _ended(situation)
-    if situation.local is Status.CLOSED:
-        return Decision(Action.REOPEN, "the recorded end is not on the chain any more")
-    return _ROWS[situation.chain](situation)
-
-
-def _ended(situation: Situation) -> Decision:
-    if situation.final not in _ENDED:
-        return Decision(Action.NONE, "the end is recorded when it is final")
-    if situation.local is Status.CLOSED:
-        return Decision(Action.NONE, "recorded and final")
-    return Decision(Action.RECORD, "the end is final")
-
-
-def _absent(situation: Situation) -> Decision:
-    if situation.local in _BEFORE_CLOSE:
-        return Decision(Action.SEND_OPEN, "the deposit is not on chain; the same transaction again")
-    return Decision(Action.NONE, "nothing is on chain and nothing is wanted there")
-
-
-def _awaiting(situation: Situation) -> Decision:
-    if situation.phase is Phase.OVER:
-        return Decision(Action.RECLAIM, "the merchant did not fund its share in time")
-    return Decision(Action.NONE, "the merchant has time to fund its share")
-
-
-def _open(situation: Situation) -> Decision:
-    if situation.local is Status.NEW:
-        return Decision(Action.ALARM, "funded without a closing authorization: cannot happen")
-    if situation.local is Status.SUSPECT:
-        return Decision(
-            Action.ASK_MERCHANT, "signer and database may be old: recover, or close by agreement"
-        )
-    if situation.local in _BEFORE_CLOSE:
-        return Decision(Action.NONE, "the operation at work goes on")
-    if situation.signer:
-        return Decision(Action.CLOSE, "a close was decided")
-    return Decision(Action.WAIT_FOR_SIGNER, "a close was decided and only the signer can send it")
-
-
-def _expiring(situation: Situation) -> Decision:  # noqa: PLR0911 - one return per row
-    if situation.local is Status.NEW:
-        return Decision(Action.ALARM, "expiring without a closing authorization: cannot happen")
-    early = situation.phase is Phase.FIRST_HALF
-    if situation.local is Status.SUSPECT and early:
-        return Decision(
-            Action.ASK_MERCHANT, "an old state would be disputed; the merchant may help"
-        )
-    if situation.signer:
-        return Decision(Action.CLOSE, "the merchant started a close: silence would cost everything")
-    if not situation.guard_usable:
-        if early:
-            return Decision(Action.WAIT_FOR_SIGNER, "the guard may not close; the signer must")
-        return Decision(Action.ALARM, "the guard may not close and the signer is away")
-    if situation.compared:
-        return Decision(Action.GUARD_CLOSE, "the signer is away; the guard answers the expire")
-    if early:
-        return Decision(
-            Action.WAIT_FOR_SIGNER, "the database may be old: the signer is given half the delay"
-        )
-    return Decision(Action.GUARD_CLOSE, "half the delay is over without the signer")
-
-
-def _closing(situation: Situation) -> Decision:
-    if situation.posted is Posted.NEWEST:
-        if situation.phase is not Phase.OVER:
-            return Decision(Action.NONE, "closing on the newest state; the delay runs")
-        if situation.closed_by_guard and not situation.signer:
-            return Decision(
-                Action.ALARM, "only an attached signer can tell that the guard closed on the newest"
-            )
-        return Decision(Action.CLAIM, "the delay is over")
-    if situation.posted is Posted.STALE:
-        if situation.closed_by_guard and situation.signer:
-            return Decision(Action.DISPUTE_OWN, "the guard closed on an old state: void it")
-        return Decision(Action.ALARM, "closing on an old state of ours")
-    return Decision(Action.ALARM, "closing on a lock that is not ours: cannot happen")
-
-
-_ROWS = {
-    ChannelStatus.ABSENT: _absent,
-    ChannelStatus.AWAITING_MERCHANT: _awaiting,
-    ChannelStatus.OPEN: _open,
-    ChannelStatus.EXPIRING: _expiring,
-    ChannelStatus.CLOSING: _closing,
-}
+_MOVING = Status.REVOKING  # the next authorization is here
+_SETTLED = frozenset({Status.FUNDING, Status.IDLE, Status.PROVED})  # and here it is not

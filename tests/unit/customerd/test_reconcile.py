@@ -1,0 +1,268 @@
+"""The reconcile table: every combination has a row, and every row does what protects the money."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from customerd.channels.record import Status
+from customerd.watch.reconcile import (
+    TABLE,
+    Action,
+    NoClosingState,
+    Phase,
+    Posted,
+    Situation,
+    closing_index,
+    phase_of,
+    posted_of,
+    reconcile,
+)
+from zkchannels.escrow.record import ChannelStatus
+
+PAYING = {Status.FUNDING, Status.IDLE, Status.PROVED, Status.REVOKING}
+LIVE = PAYING | {Status.ASKED, Status.DECIDED}
+ENDED = {ChannelStatus.CLOSED, ChannelStatus.RECLAIMED}
+
+USUAL = Situation(
+    local=Status.IDLE,
+    chain=ChannelStatus.OPEN,
+    final=ChannelStatus.OPEN,
+    phase=Phase.FIRST_HALF,
+    posted=Posted.NOTHING,
+    closed_by_guard=False,
+    guard_usable=True,
+    signer=True,
+    compared=True,
+)
+EXPIRING = replace(USUAL, chain=ChannelStatus.EXPIRING)
+CLOSING = replace(USUAL, local=Status.DECIDED, chain=ChannelStatus.CLOSING, posted=Posted.OURS)
+
+
+def situations() -> Iterator[Situation]:
+    """Every combination there is."""
+    both = (True, False)
+    for values in itertools.product(
+        Status, ChannelStatus, ChannelStatus, Phase, Posted, both, both, both, both
+    ):
+        local, chain, final, phase, posted, by_guard, usable, signer, compared = values
+        yield Situation(
+            local=local,
+            chain=chain,
+            final=final,
+            phase=phase,
+            posted=posted,
+            closed_by_guard=by_guard,
+            guard_usable=usable,
+            signer=signer,
+            compared=compared,
+        )
+
+
+def expected(now: Situation) -> Action:  # noqa: C901, PLR0912
+    """The table once more, in other words: by what is on the chain, then by who is there."""
+    match now.chain:
+        case ChannelStatus.CLOSED | ChannelStatus.RECLAIMED:
+            ended = now.final in ENDED and now.local is not Status.CLOSED
+            return Action.RECORD if ended else Action.NONE
+        case _ if now.local is Status.CLOSED:
+            return Action.REOPEN
+        case ChannelStatus.ABSENT:
+            return Action.SEND_OPEN if now.local in PAYING else Action.NONE
+        case ChannelStatus.AWAITING_MERCHANT:
+            return Action.RECLAIM if now.phase is Phase.OVER else Action.NONE
+        case ChannelStatus.CLOSING if now.posted is Posted.OURS:
+            if now.phase is not Phase.OVER:
+                return Action.NONE
+            return Action.CLAIM if now.signer or not now.closed_by_guard else Action.ALARM
+        case ChannelStatus.CLOSING:
+            ours = now.posted is Posted.STALE and now.closed_by_guard and now.signer
+            return Action.DISPUTE_OWN if ours else Action.ALARM
+        case _ if now.local is Status.NEW:
+            return Action.ALARM
+        case ChannelStatus.OPEN if now.local in PAYING:
+            return Action.NONE
+        case ChannelStatus.OPEN if now.local in LIVE:
+            return Action.CLOSE if now.signer else Action.WAIT_FOR_SIGNER
+        case ChannelStatus.OPEN:
+            return Action.ASK_MERCHANT
+        case _:
+            early = now.phase is Phase.FIRST_HALF
+            if now.local is Status.SUSPECT and early:
+                return Action.ASK_MERCHANT
+            if now.signer:
+                return Action.CLOSE
+            if not now.guard_usable:
+                return Action.ALARM
+            waits = early and not now.compared
+            return Action.WAIT_FOR_SIGNER if waits else Action.GUARD_CLOSE
+
+
+def test_total_and_as_written() -> None:
+    """Every combination has a row, and each gives the action of the independent second table."""
+    for now in situations():
+        decision = reconcile(now)
+        assert decision.action is expected(now), now
+        assert decision.reason
+
+
+def test_every_row_decides_something() -> None:
+    """No row is hidden behind earlier ones, no two rows give the same reason."""
+    reached = {reconcile(now).reason for now in situations()}
+    assert reached == {row.reason for row in TABLE}
+    assert len(reached) == len(TABLE)
+
+
+def test_every_action_is_in_the_table() -> None:
+    """There is no action that no situation leads to."""
+    assert {row.action for row in TABLE} == set(Action)
+
+
+SPOTS = [
+    (replace(USUAL), Action.NONE, "in use"),
+    (replace(USUAL, chain=ChannelStatus.ABSENT), Action.SEND_OPEN, "not on the chain"),
+    (replace(USUAL, local=Status.NEW), Action.ALARM, "ca0-before-open"),
+    (replace(USUAL, local=Status.ASKED), Action.CLOSE, "close-final"),
+    (replace(USUAL, local=Status.ASKED, signer=False), Action.WAIT_FOR_SIGNER, "guard-expiring"),
+    (replace(USUAL, local=Status.SUSPECT), Action.ASK_MERCHANT, "suspect"),
+    (replace(USUAL, local=Status.CLOSED), Action.REOPEN, "went back"),
+    (replace(EXPIRING), Action.CLOSE, "demands a close"),
+    (replace(EXPIRING, signer=False), Action.GUARD_CLOSE, "guard"),
+    (replace(EXPIRING, signer=False, compared=False), Action.WAIT_FOR_SIGNER, "wait-half"),
+    (
+        replace(EXPIRING, signer=False, compared=False, phase=Phase.LATE),
+        Action.GUARD_CLOSE,
+        "guard",
+    ),
+    (replace(EXPIRING, signer=False, guard_usable=False), Action.ALARM, "only the signer"),
+    (replace(EXPIRING, guard_usable=False), Action.CLOSE, "demands a close"),
+    (replace(EXPIRING, local=Status.SUSPECT), Action.ASK_MERCHANT, "suspect"),
+    (replace(EXPIRING, local=Status.SUSPECT, phase=Phase.LATE), Action.CLOSE, "demands a close"),
+    (replace(CLOSING), Action.NONE, "delay runs"),
+    (replace(CLOSING, phase=Phase.OVER), Action.CLAIM, "delay of our close is over"),
+    (
+        replace(CLOSING, phase=Phase.OVER, closed_by_guard=True, signer=False),
+        Action.ALARM,
+        "not certain",
+    ),
+    (replace(CLOSING, posted=Posted.FOREIGN), Action.ALARM, "permit"),
+    (replace(CLOSING, posted=Posted.FOREIGN, phase=Phase.OVER), Action.ALARM, "permit"),
+    (
+        replace(CLOSING, posted=Posted.STALE, closed_by_guard=True, phase=Phase.OVER),
+        Action.DISPUTE_OWN,
+        "late-dispute",
+    ),
+    (replace(CLOSING, posted=Posted.STALE), Action.ALARM, "signer-refuses"),
+    (
+        replace(USUAL, chain=ChannelStatus.CLOSED, final=ChannelStatus.OPEN),
+        Action.NONE,
+        "record-final",
+    ),
+    (
+        replace(USUAL, chain=ChannelStatus.CLOSED, final=ChannelStatus.CLOSED),
+        Action.RECORD,
+        "record-final",
+    ),
+    (
+        replace(USUAL, chain=ChannelStatus.AWAITING_MERCHANT, phase=Phase.OVER),
+        Action.RECLAIM,
+        "did not fund",
+    ),
+]
+
+
+@pytest.mark.parametrize(("now", "action", "reason"), SPOTS)
+def test_rows_with_their_reasons(now: Situation, action: Action, reason: str) -> None:
+    """Each row of the documented table, by its reason."""
+    decision = reconcile(now)
+    assert decision.action is action
+    assert reason in decision.reason
+
+
+def test_suspect_never_closes_alone_in_open() -> None:
+    """A channel that is perhaps old is never closed unilaterally while it is OPEN (suspect)."""
+    for now in situations():
+        if now.local is Status.SUSPECT and now.chain is ChannelStatus.OPEN:
+            assert reconcile(now).action is Action.ASK_MERCHANT
+
+
+def test_the_guard_only_acts_in_expiring() -> None:
+    """The guard never closes in OPEN, nor when it is unusable or a signer can (guard-expiring)."""
+    for now in situations():
+        if reconcile(now).action is Action.GUARD_CLOSE:
+            assert now.chain is ChannelStatus.EXPIRING
+            assert now.guard_usable
+            assert not now.signer
+
+
+@pytest.mark.parametrize(
+    ("local", "index", "newest", "decided", "closes_on"),
+    [
+        (Status.FUNDING, 0, 0, None, 0),
+        (Status.IDLE, 4, 4, None, 4),
+        (Status.PROVED, 4, 4, None, 4),
+        (Status.REVOKING, 4, 5, None, 5),
+        (Status.ASKED, 4, 4, 4, 4),
+        (Status.ASKED, 4, 5, 5, 5),
+        (Status.DECIDED, 4, 4, 4, 4),
+        (Status.SUSPECT, 4, 4, None, 4),
+        (Status.SUSPECT, 4, 5, None, 5),
+    ],
+)
+def test_closing_rule(
+    local: Status, index: int, newest: int, decided: int | None, closes_on: int
+) -> None:
+    """From the commit of authorization i + 1 on, only i + 1 is closed on (close-new)."""
+    found = closing_index(local, index=index, newest_authorization=newest, decided=decided)
+    assert found == closes_on
+
+
+@pytest.mark.parametrize(
+    ("local", "index", "newest", "decided"),
+    [
+        (Status.NEW, 0, None, None),
+        (Status.NEW, 0, 0, None),
+        (Status.FUNDING, 0, None, None),
+        (Status.IDLE, 4, 5, None),
+        (Status.PROVED, 4, 3, None),
+        (Status.REVOKING, 4, 4, None),
+        (Status.REVOKING, 4, 6, None),
+        (Status.DECIDED, 4, 4, None),
+        (Status.ASKED, 4, 4, 3),
+    ],
+)
+def test_closing_rule_refuses_contradictions(
+    local: Status, index: int, newest: int | None, decided: int | None
+) -> None:
+    """A record that contradicts itself closes on nothing."""
+    with pytest.raises(NoClosingState):
+        closing_index(local, index=index, newest_authorization=newest, decided=decided)
+
+
+def test_posted_close() -> None:
+    """A posted lock is ours, stale when its secret may have left, or foreign."""
+    closing = ChannelStatus.CLOSING
+    assert posted_of(ChannelStatus.OPEN, state=None, newest=3) is Posted.NOTHING
+    assert posted_of(closing, state=None, newest=3) is Posted.FOREIGN
+    assert posted_of(closing, state=0, newest=None) is Posted.FOREIGN
+    assert posted_of(closing, state=3, newest=3) is Posted.OURS
+    assert posted_of(closing, state=2, newest=3) is Posted.STALE
+    assert posted_of(closing, state=2, newest=3, released=1) is Posted.OURS
+    assert posted_of(closing, state=1, newest=3, released=1) is Posted.STALE
+
+
+def test_phases() -> None:
+    """The halves end a margin before the deadline; `claim` opens after it."""
+
+    def phase(now: int) -> Phase:
+        return phase_of(deadline=10_000, delay=1000, margin=100, now=now)
+
+    assert phase(9000) is Phase.FIRST_HALF
+    assert phase(9449) is Phase.FIRST_HALF
+    assert phase(9450) is Phase.LATE
+    assert phase(10_000) is Phase.LATE
+    assert phase(10_001) is Phase.OVER
+    assert phase_of(deadline=0, delay=1000, margin=100, now=5) is Phase.FIRST_HALF
