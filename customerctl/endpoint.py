@@ -1,0 +1,74 @@
+"""Where the daemon is, and what to say when it is not there."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from zkchannels.jsonrpc.client import ConnectError
+
+VARIABLE = "CUSTOMERD_SOCKET"
+SYSTEM = "/run/customerd/customerd.sock"
+
+
+def socket_path(option: str | None) -> str:
+    """Return the socket to connect to: the option's, the environment's, the system's, or ours."""
+    if option:
+        return option
+    if os.environ.get(VARIABLE):
+        return os.environ[VARIABLE]
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    if os.geteuid() == 0 or not own or _is_there(SYSTEM):
+        return SYSTEM
+    return f"{own}/customerd/customerd.sock"
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - importing pathlib takes longer than the whole command
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def absence(error: ConnectError) -> tuple[str, str]:
+    """Return why no daemon can be reached, and what to do about it."""
+    start = _how_to_start(error.path)
+    if error.reason == "absent":
+        return f"customerd is not running: there is no socket {error.path}", start
+    if error.reason == "refused":
+        return f"customerd is not running: nobody listens at {error.path}", start
+    if error.reason == "forbidden":
+        return (
+            f"you may not use customerd: permission denied for {error.path}",
+            f"use it as its owner: sudo -u {_owner(error.path)} customerctl ..., or as root",
+        )
+    if error.reason == "busy":
+        return (
+            f"customerd accepts no connection at {error.path}",
+            "it may be overloaded or stuck; see its journal: journalctl -u customerd",
+        )
+    return f"cannot connect to {error.path}: {os.strerror(error.errno or 0)}", start
+
+
+def _how_to_start(path: str) -> str:
+    if path == SYSTEM:
+        return "start it: systemctl start customerd"
+    if path == f"{os.environ.get('XDG_RUNTIME_DIR')}/customerd/customerd.sock":
+        return "start it: systemctl --user start customerd, or customerd"
+    return "start it: customerd, or name another socket with --socket"
+
+
+def _owner(path: str) -> str:
+    """Return the user whose socket this is, as far as we may see it."""
+    import pwd
+
+    while path not in ("", "/"):
+        try:
+            return pwd.getpwuid(os.stat(path).st_uid).pw_name  # noqa: PTH116
+        except (OSError, KeyError):
+            path = path.rpartition("/")[0]
+    return "customerd"

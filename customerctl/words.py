@@ -1,0 +1,107 @@
+"""How times, durations and foreign text are written."""
+
+from __future__ import annotations
+
+import time
+
+STEPS = {
+    ("establish", "authorize"): "checking the closing authorization",
+    ("establish", "propose"): "proposing the channel to the merchant",
+    ("establish", "prove"): "proving the opening state",
+    ("establish", "fund"): "waiting until the deposit is final on chain",
+    ("establish", "activate"): "waiting for the merchant's first pay token",
+    ("establish", "complete"): "checking the pay token",
+    ("pay", "propose"): "proposing the payment to the merchant",
+    ("pay", "prove"): "proving the payment",
+    ("pay", "authorize"): "checking the closing authorization",
+    ("pay", "revoke"): "revoking the old state",
+    ("pay", "complete"): "checking the pay token",
+    ("refund", "propose"): "asking the merchant for the refund",
+    ("refund", "prove"): "proving the refund",
+    ("refund", "authorize"): "checking the closing authorization",
+    ("refund", "revoke"): "revoking the old state",
+    ("refund", "complete"): "checking the pay token",
+    ("close", "decide"): "deciding which state to close on",
+    ("close", "agree"): "asking the merchant to agree",
+    ("close", "settle"): "waiting until the close is final on chain",
+}
+"""What an operation does in a step."""
+
+HINTS = {
+    "safe_mode": "start the signer (systemctl start customersigner); "
+    "customerctl signer-status shows it",
+    "not_ready": "customerctl getinfo shows what it waits for",
+    "chain_unavailable": "is the node up? customerctl getinfo shows what the watcher sees",
+    "database_unavailable": "is PostgreSQL up? systemctl status postgresql",
+    "insufficient_balance": "customerctl balance shows what there is",
+    "merchant_unreachable": "try again later",
+    "fee_too_high": "try again later, or raise the limit in the configuration",
+    "timed_out": "customerctl operation shows how far it is",
+}
+"""What to do about a kind of error, where the daemon gives no hint of its own."""
+
+_HIDDEN = {
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    0xAD,
+    0x61C,
+    *range(0x200B, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2060, 0x2070),
+    *range(0xD800, 0xE000),
+    0xFEFF,
+    *range(0xFFF9, 0xFFFC),
+    *range(0xE0000, 0xE0080),
+}
+
+
+def clean(text: str) -> str:
+    """Return text from elsewhere on one line, without anything that could steer a terminal.
+
+    Control characters (also those that turn the direction of writing) become U+FFFD.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join("\ufffd" if ord(letter) in _HIDDEN else letter for letter in text)
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of text from elsewhere, each of them clean."""
+    return [clean(line.rstrip("\r").replace("\t", "    ")) for line in text.strip().split("\n")]
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with two figures: "38 ms", "12.3 s", "5 min 3 s", "3 h 5 min", "2 d 3 h"."""
+    if seconds < 0.9995:
+        return f"{max(0, round(seconds * 1000))} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, part, part_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {part_unit}" if rest else "")
+    return f"{whole} s"
+
+
+def age(seconds: float) -> str:
+    """Write how long ago something was with one figure: "3 s", "12 min", "5 h", "2 d"."""
+    whole = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def clock(moment: float) -> str:
+    """Write a Unix time as local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def count(number: int, noun: str) -> str:
+    """Write "1 channel", "2 channels"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""What developers run: locks, environments, and generators of committed files."""
