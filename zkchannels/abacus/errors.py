@@ -28,3 +28,7 @@ class InvalidProof(AbacusError):
 
     def __init__(self) -> None:
         super().__init__("the proof is not valid")
+
+    def __reduce__(self) -> tuple[type[InvalidProof], tuple[()]]:
+        """Let a worker process raise it to its parent: the message is no argument."""
+        return type(self), ()

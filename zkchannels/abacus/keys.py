@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -52,13 +53,13 @@ class RecentSet:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._digests: dict[bytes, None] = {}
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
 
     def add(self, digest: bytes) -> None:
         """Remember a digest; the oldest one is forgotten when there are too many."""
         self._digests[digest] = None
         if len(self._digests) > self._limit:
-            del self._digests[next(iter(self._digests))]
+            self._digests.popitem(last=False)
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._digests

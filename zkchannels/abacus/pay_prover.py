@@ -137,6 +137,7 @@ def prove_pay(  # noqa: PLR0917 - the statement has this many parts
     Raises:
         InvalidStatement: the values are no true statement
         InvalidSignature: the token is not the merchant's; it would mark the proof
+        InvalidEncoding: a blinding lies outside [0, R)
     """
     check_payment(old, new, amount)
     ensure_checked(key, token, old, token_blinding)

@@ -31,6 +31,7 @@ def check_blinded(
 
     Raises:
         InvalidSignature: it is malformed or not the merchant's signature on the message
+        InvalidEncoding: the blinding lies outside [0, R)
     """
     points = points_of(key)
     h, s = decode_signature(points, signature)
@@ -81,6 +82,7 @@ def closing_authorization(
 
     Raises:
         InvalidSignature: it is no signature on this close state under this blinding
+        InvalidEncoding: the blinding lies outside [0, R)
     """
     points = points_of(key)
     h, s = decode_signature(points, signature)

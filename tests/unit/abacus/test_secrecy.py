@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import traceback
@@ -16,8 +17,11 @@ from zkchannels.abacus import (
     ChannelSecrets,
     InvalidEncoding,
     InvalidKey,
+    InvalidProof,
+    InvalidSignature,
     InvalidStatement,
     PayBlindings,
+    PayCommitments,
     R,
     SecretKey,
     State,
@@ -29,6 +33,7 @@ from zkchannels.abacus import (
 )
 from zkchannels.abacus.encoding import random_nonzero_scalar, random_scalar, random_scalars
 from zkchannels.abacus.establish import EstablishMasks
+from zkchannels.abacus.keys import RecentSet
 from zkchannels.abacus.pay_prover import PayMasks, Payment
 
 from .support import CONTEXT, SEED_KEY, Tokened
@@ -112,6 +117,7 @@ def _values(masks: PayMasks) -> list[int]:
 FORKING = """
 from multiprocessing import get_context
 from zkchannels.abacus import SecretKey
+from zkchannels.abacus.keys import RecentSet
 from zkchannels.abacus.pay_prover import PayMasks
 
 KEY = SecretKey.generate()
@@ -214,3 +220,32 @@ def test_other_bytes_are_no_scalar(data: bytes) -> None:
 def test_the_tag_is_the_word() -> None:
     """CLOSE spells its name."""
     assert CLOSE.to_bytes(5, "big") == b"CLOSE"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidProof(),
+        InvalidEncoding("a point is not in the group"),
+        InvalidKey("no key"),
+        InvalidSignature("no signature"),
+        InvalidStatement("no statement"),
+    ],
+)
+def test_errors_and_results_travel_between_processes(error: AbacusError) -> None:
+    """What a worker that verifies proofs raises and returns arrives unchanged."""
+    arrived = pickle.loads(pickle.dumps(error))
+    assert (type(arrived), str(arrived)) == (type(error), str(error))
+    commitments = PayCommitments(b"a", b"b", b"c")
+    assert pickle.loads(pickle.dumps(commitments)) == commitments
+
+
+def test_the_memory_of_checked_tokens_is_bounded() -> None:
+    """Only the latest digests are remembered; the oldest are forgotten first."""
+    recent = RecentSet(limit=2)
+    for digest in (b"a", b"b", b"a", b"c", b"d"):
+        recent.add(digest)
+    assert b"a" not in recent
+    assert b"b" not in recent
+    assert b"c" in recent
+    assert b"d" in recent
