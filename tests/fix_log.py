@@ -15,7 +15,7 @@ _SERIOUS = frozenset({"error", "critical"})
 
 
 class Log:
-    """The events logged so far, each a dict with "event", "log_level", "logger" and its fields."""
+    """The events logged so far, each a dict with "event", "log_level", "module" and its fields."""
 
     def __init__(self, entries: list[Any]) -> None:
         self.entries = entries

@@ -7,7 +7,8 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,7 +21,7 @@ Duration = Annotated[float, Meta(ge=0, extra={"duration": True})]
 Seconds = Duration
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|m|h|d) *")
 
 
 class ConfigurationError(Exception):
@@ -138,13 +139,21 @@ def _variables(kind: type[Struct], prefix: str) -> set[str]:
 
 
 def _value(kind: Any, text: str) -> Any:
-    if kind is str or str in get_args(kind) or _is_duration(kind):
+    if _is_text(kind) or _is_duration(kind):
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         # Left as it is, for the check of the type to complain about.
         return text
+
+
+def _is_text(kind: Any) -> bool:
+    """Tell whether a type is text and nothing but text, or None."""
+    if get_origin(kind) is Annotated:
+        return _is_text(get_args(kind)[0])
+    options = set(get_args(kind)) if get_origin(kind) in (Union, UnionType) else {kind}
+    return options - {type(None)} == {str}
 
 
 def _is_duration(kind: Any) -> bool:
@@ -167,7 +176,7 @@ def _with_durations(kind: Any, value: Any, where: str) -> Any:
     if get_origin(kind) is list and isinstance(value, list):
         return [_with_durations(get_args(kind)[0], item, where) for item in value]
     if isinstance(value, str) and _is_duration(kind):
-        if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value.strip()):
             return float(value)
         try:
             return duration(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Any
 
@@ -21,15 +22,15 @@ class Notifier:
     def from_environment(cls) -> Notifier:
         """Take what systemd set out of the environment: it is not for children."""
         interval = _watchdog_interval()
-        if "NOTIFY_SOCKET" not in os.environ:
-            return cls(None, None)
-        # Imported and constructed only when there is a socket: it leaves one unclosed otherwise.
-        import sdnotify  # noqa: PLC0415
+        try:
+            # sdnotify leaves a socket unclosed when nobody is at the other end.
+            if not _answers(os.environ.get("NOTIFY_SOCKET", "")):
+                return cls(None, interval)
+            import sdnotify  # noqa: PLC0415
 
-        notifier = sdnotify.SystemdNotifier()
-        del os.environ["NOTIFY_SOCKET"]
-        if notifier.socket is None:
-            return cls(None, interval)
+            notifier = sdnotify.SystemdNotifier()
+        finally:
+            os.environ.pop("NOTIFY_SOCKET", None)
         # A systemd that does not read must not hold up the event loop for long.
         notifier.socket.settimeout(0.1)
         return cls(notifier, interval)
@@ -70,6 +71,13 @@ class Notifier:
         if self._notifier is not None:
             # sdnotify encodes as Latin-1 and swallows what it cannot encode; systemd wants UTF-8.
             self._notifier.notify(state.encode("utf-8", "replace").decode("latin-1"))
+
+
+def _answers(address: str) -> bool:
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        return address != "" and probe.connect_ex(address) == 0
 
 
 def _watchdog_interval() -> float | None:

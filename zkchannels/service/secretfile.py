@@ -26,8 +26,8 @@ def read_secret(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise SecretFileError(f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise SecretFileError(f"{path} is not a regular file")
         if status.st_uid not in (os.geteuid(), 0):
@@ -38,10 +38,12 @@ def read_secret(path: Path) -> bytes:
             )
         if status.st_size > BIGGEST:
             raise SecretFileError(f"{path} is too large for a secret")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(BIGGEST).removesuffix(b"\n")
-        except OSError as error:
-            raise SecretFileError(f"{path}: {error.strerror}") from error
+    except OSError as error:
+        raise SecretFileError(f"{path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def write_secret(path: Path, data: bytes) -> None:
