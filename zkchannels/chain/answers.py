@@ -17,15 +17,19 @@ _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _ERROR_SELECTOR = bytes.fromhex("08c379a0")  # Error(string)
 _REVERTED = 3  # code that geth, reth and anvil give to a revert
 
-# What the nodes in use (geth, reth, nethermind, anvil, py-evm) say, in lower case.
-_REFUSALS = (
-    (SendOutcome.ALREADY_KNOWN, ("already known", "already imported", "known transaction")),
-    (SendOutcome.NONCE_TOO_LOW, ("nonce too low", "nonce is too low", "oldnonce")),
-    (SendOutcome.INSUFFICIENT_FUNDS, ("insufficient funds", "insufficient balance")),
-    (
-        SendOutcome.UNDERPRICED,
-        ("underpriced", "less than block base fee", "feecap too low", "fee too low"),
-    ),
+# What the nodes in use (geth, reth, nethermind, anvil, py-evm) say. "Unknown transaction type" is
+# none of it: hence the word boundaries.
+_REFUSALS = tuple(
+    (outcome, re.compile(pattern, re.IGNORECASE))
+    for outcome, pattern in (
+        (SendOutcome.ALREADY_KNOWN, r"\b(already (known|imported)|known transaction)\b"),
+        (SendOutcome.NONCE_TOO_LOW, r"\b(nonce (is )?too low|oldnonce)\b"),
+        (SendOutcome.INSUFFICIENT_FUNDS, r"\binsufficient (funds|balance)\b"),
+        (
+            SendOutcome.UNDERPRICED,
+            r"\b(underpriced|less than block base fee|feecap too low|fee too low)\b",
+        ),
+    )
 )
 
 
@@ -196,9 +200,8 @@ def chain_error(error: ErrorObject) -> ChainError:
 
 def send_outcome(error: ChainError) -> SendOutcome | None:
     """Return which ordinary refusal of a transaction this is; None for any other error."""
-    message = error.message.lower()
-    for outcome, phrases in _REFUSALS:
-        if any(phrase in message for phrase in phrases):
+    for outcome, pattern in _REFUSALS:
+        if pattern.search(error.message):
             return outcome
     return None
 

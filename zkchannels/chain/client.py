@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -125,8 +125,7 @@ class ChainClient:
         """
         if not requests:
             return []
-        result: list[Any] = await self._somewhere(lambda end: self._exchange(end, requests))
-        return result
+        return await self._somewhere(lambda endpoint: self._exchange(endpoint, requests))
 
     async def chain_id(self) -> int:
         """Return the id of the chain that all endpoints are on (EIP-155)."""
@@ -218,8 +217,7 @@ class ChainClient:
         """
         import aiohttp  # noqa: PLC0415 -- costs 0.2 s; READY does not wait for it
 
-        await self.chain_id()
-        endpoint = self._in_order()[0]
+        endpoint = await self._somewhere(_itself)
         subscribe = {"jsonrpc": "2.0", "id": 0, "method": "eth_subscribe", "params": ["newHeads"]}
         try:
             async with self._open().ws_connect(
@@ -254,7 +252,7 @@ class ChainClient:
         data: bytes = await self._one(Request(method, params, answers.as_binary))
         return data
 
-    async def _somewhere(self, ask: Callable[[_Endpoint], Any]) -> Any:
+    async def _somewhere(self, ask: Callable[[_Endpoint], Awaitable[T]]) -> T:
         """Ask the endpoints in order until one gives an answer that can be read."""
         for endpoint in self._in_order():
             try:
@@ -394,6 +392,10 @@ def count_request(address: bytes, tag: int | str) -> Request:
 def fees_request() -> Request:
     """Return the request for the fees of the last blocks."""
     return Request("eth_feeHistory", (hex(FEE_BLOCKS), "latest", [50]), answers.as_fees)
+
+
+async def _itself(endpoint: _Endpoint) -> _Endpoint:
+    return endpoint
 
 
 def _answers(status: int, text: bytes) -> list[answers.Answer]:

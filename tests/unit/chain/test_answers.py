@@ -119,6 +119,7 @@ def test_fees() -> None:
         ("insufficient funds for gas * price + value", SendOutcome.INSUFFICIENT_FUNDS),
         ("Insufficient funds for gas * price + value", SendOutcome.INSUFFICIENT_FUNDS),
         ("intrinsic gas too low", None),
+        ("not a transaction: (110, 'Unknown transaction type')", None),
     ],
 )
 def test_refusals_of_transactions(message: str, outcome: SendOutcome | None) -> None:
