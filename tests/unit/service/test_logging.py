@@ -119,9 +119,10 @@ def test_json_lines() -> None:
 
 
 def test_no_line_is_lost_for_its_form() -> None:
-    """Values that JSON does not know, lone surrogates and NUL are told somehow, never dropped."""
-    lines = run(
     """Values JSON does not know, lone surrogates and NUL are told somehow, not dropped."""
+    lines = run(
+        "value = '\\ud800 \\0'\n"
+        "log.info('odd', value=value, thing=object, path=os.PathLike)\n"
         "log.info('last')"
     )
     assert [line["event"] for line in lines] == ["odd", "last"]
