@@ -11,13 +11,17 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.fix_chain import Anvil
+import msgspec
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
 from zkchannels.abacus import (
     ChannelSecrets,
     EstablishBlindings,
@@ -32,18 +36,23 @@ from zkchannels.abacus import (
     prove_establish,
     prove_pay,
 )
+from zkchannels.devnet.anvil import Anvil
 from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import PrivateKey, parse_address
 from zkchannels.escrow.record import ChannelRecord
+from zkchannels.jsonrpc.errors import RpcError
+from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
-from zkchannels.jsonrpc.server import connect_tls
 from zkchannels.wire import merchant as wire
+from zkchannels.wire.errors import kind_of
 
 UNIT = 10**9
 DELAY = 4000
 MARGIN = 100
 WITHIN = 20.0
 _T = TypeVar("_T")
+_P = TypeVar("_P", bound=msgspec.Struct)
+_R = TypeVar("_R")
 
 
 async def until(probe: Callable[[], Awaitable[_T]], *, within: float = WITHIN) -> _T:
@@ -85,6 +94,12 @@ class MerchantSite:
     escrow: bytes = b""
     fingerprint: str = ""
     running: list[Daemon] = field(default_factory=list)
+
+    def fresh_database(self) -> str:
+        """The connection string of another, empty database of the same server."""
+        name = "merchant_" + secrets.token_hex(6)
+        self.sql(f"CREATE DATABASE {name}")
+        return make_conninfo(self.dsn, dbname=name)
 
     @property
     def config(self) -> Path:
@@ -170,6 +185,20 @@ class MerchantSite:
         trusting.minimum_version = ssl.TLSVersion.TLSv1_3
         return trusting
 
+    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run one statement on the merchant's database; the rows, if it gives any."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), parameters)
+            return cursor.fetchall() if cursor.description is not None else []
+
+    async def seen(self, block: int) -> None:
+        """Return when the merchant has read a block."""
+
+        async def read() -> bool:
+            return bool(self.sql("SELECT true FROM chain_block WHERE number >= %s", block))
+
+        await until(read)
+
     def channel(self, number: int) -> ChannelRecord:
         """A channel as the contract shows it."""
         return calls.decode_channel(self.anvil.view(self.escrow, calls.channel(number)))
@@ -177,6 +206,37 @@ class MerchantSite:
 
 MERCHANT_KEY_HEX = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 """The first development account's, see zkchannels.devnet.accounts."""
+
+
+@contextmanager
+def refused(kind: str) -> Iterator[None]:
+    """Expect the merchant's refusal of this kind."""
+    with pytest.raises(RpcError) as caught:
+        yield
+    assert kind_of(caught.value) == kind, caught.value
+
+
+async def ask(peer: Peer, method: Method[_P, _R], params: _P) -> _R:
+    """Request, again as long as the merchant says "later"."""
+
+    async def answered() -> list[_R]:
+        try:
+            return [await peer.request(method, params)]
+        except RpcError as error:
+            if kind_of(error) != "later":
+                raise
+        return []
+
+    return (await until(answered))[0]
+
+
+async def refusal(call: Awaitable[object]) -> str:
+    """The kind of refusal that a request meets, or nothing when it is answered."""
+    try:
+        await call
+    except RpcError as error:
+        return kind_of(error)
+    return ""
 
 
 @dataclass
@@ -213,6 +273,16 @@ class Channel:
         return self.number.to_bytes(32)
 
 
+class _Deaf(asyncio.Protocol):
+    """Reads nothing of what comes."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended.set()
+
+
 class Customer:
     """An honest customer with its own account; single steps are there for tests to misuse."""
 
@@ -220,6 +290,8 @@ class Customer:
         self.site = site
         self.account = account
         self.seed = secrets.token_bytes(64)
+        # An address of its own: the merchant counts sessions by address.
+        self.source = ".".join(["127", *(str(1 + secrets.randbelow(254)) for _ in range(3))])
         self._key: PublicKey | None = None
 
     @property
@@ -230,15 +302,40 @@ class Customer:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Peer]:
         """Connect to the daemon that was started last."""
-        daemon = self.site.running[-1]
-        peer = await connect_tls(
-            daemon.host, daemon.port, self.site.tls(), server_hostname="localhost"
-        )
+        peer = Peer(name="merchant")
+        await self._dial(lambda: peer)
         try:
             yield peer
         finally:
             peer.close()
             await peer.wait_closed()
+
+    @asynccontextmanager
+    async def unheard(
+        self, method: Method[Any, Any], params: msgspec.Struct
+    ) -> AsyncIterator[None]:
+        """Send a request on a connection of its own whose answer nobody reads."""
+        deaf = _Deaf()
+        transport = await self._dial(lambda: deaf)
+        request = {"jsonrpc": "2.0", "id": 1, "method": method.name, "params": params}
+        transport.write(msgspec.json.encode(request) + b"\n")
+        try:
+            yield
+        finally:
+            transport.abort()
+            await deaf.ended.wait()
+
+    async def _dial(self, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.Transport:
+        daemon = self.site.running[-1]
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            factory,
+            daemon.host,
+            daemon.port,
+            ssl=self.site.tls(),
+            server_hostname="localhost",
+            local_addr=(self.source, 0),
+        )
+        return transport
 
     async def key(self, peer: Peer) -> PublicKey:
         """The merchant's key: half from the merchant, half from the contract, compared."""
@@ -265,7 +362,8 @@ class Customer:
 
     async def propose(self, peer: Peer, channel: Channel, *, note: str = "") -> bytes:
         """Propose a channel; the session."""
-        proposal = await peer.request(
+        proposal = await ask(
+            peer,
             wire.ESTABLISH_PROPOSE,
             wire.EstablishProposeParams(
                 customer=self.account.address,
@@ -297,7 +395,7 @@ class Customer:
         """Propose and prove a channel; keep the first closing authorization."""
         session = await self.propose(peer, channel)
         request = await self.establish_proof(peer, channel, session)
-        answer = await peer.request(wire.ESTABLISH_PROVE, request)
+        answer = await ask(peer, wire.ESTABLISH_PROVE, request)
         blindings = channel.secrets.establish_blindings()
         key = await self.key(peer)
         check_blinded(key, answer.signature, channel.state.close_state(), blindings.close)
@@ -318,10 +416,10 @@ class Customer:
         """Wait for the first token."""
         params = wire.EstablishActivateParams(channel=channel.id)
 
-        async def ask() -> bytes | None:
-            return (await peer.request(wire.ESTABLISH_ACTIVATE, params)).token
+        async def given() -> bytes | None:
+            return (await ask(peer, wire.ESTABLISH_ACTIVATE, params)).token
 
-        token = await until(ask)
+        token = await until(given)
         assert token is not None
         blinding = channel.secrets.establish_blindings().state
         check_blinded(await self.key(peer), token, channel.state, blinding)
@@ -342,7 +440,7 @@ class Customer:
     async def propose_pay(self, peer: Peer, amount: int, *, note: str = "") -> bytes:
         """Propose a payment or refund; the session."""
         params = wire.PayProposeParams(amount=amount, note=note)
-        return (await peer.request(wire.PAY_PROPOSE, params)).session
+        return (await ask(peer, wire.PAY_PROPOSE, params)).session
 
     async def pay_step(
         self, peer: Peer, channel: Channel, amount: int, session: bytes, *, attempt: int = 0
@@ -368,7 +466,7 @@ class Customer:
 
     async def prove(self, peer: Peer, step: Step) -> bytes:
         """Send the proof and check the new closing authorization; the answer."""
-        answer = await peer.request(wire.PAY_PROVE, step.request)
+        answer = await ask(peer, wire.PAY_PROVE, step.request)
         key = await self.key(peer)
         check_blinded(key, answer.signature, step.new.close_state(), step.blindings.close)
         step.closing = answer.signature
@@ -384,7 +482,7 @@ class Customer:
 
     async def revoke(self, peer: Peer, channel: Channel, step: Step) -> wire.PayToken:
         """Revoke the old state, check the token and move the channel on."""
-        answer = await peer.request(wire.PAY_REVOKE, self.revocation(channel, step))
+        answer = await ask(peer, wire.PAY_REVOKE, self.revocation(channel, step))
         check_blinded(await self.key(peer), answer.token, step.new, step.blindings.state)
         channel.state, channel.index, channel.attempt = step.new, channel.index + 1, 0
         channel.token, channel.token_blinding = answer.token, step.blindings.state
