@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -24,6 +26,17 @@ cluster = Cluster(Path(sys.argv[1]), settings=THROWAWAY)
 cluster.start()
 print(cluster.pid, flush=True)
 sys.stdin.read()
+"""
+
+ANSWER = """
+import os, sys
+from pathlib import Path
+import psycopg
+from zkchannels.devnet.postgres import THROWAWAY, Cluster
+with Cluster(Path(sys.argv[1]), settings=THROWAWAY) as cluster:
+    print(os.stat(f"/proc/{cluster.pid}").st_uid)
+    with psycopg.connect(cluster.dsn()) as connection:
+        print(connection.execute("select 1").fetchone()[0])
 """
 
 
@@ -91,6 +104,26 @@ def test_surviving_server_is_replaced(memory_directory: Path) -> None:
         psycopg.connect(cluster.dsn()).close()
     assert select.select([server], [], [], 0)[0]
     os.close(server)
+
+
+def test_without_user_namespaces(tmp_path: Path) -> None:
+    """Where root can make no user namespace the server runs under an unprivileged account."""
+    setpriv = shutil.which("setpriv")
+    assert setpriv is not None
+    (tmp_path / "setpriv").symlink_to(setpriv)
+    # pytest's own folders are closed to the account.
+    with tempfile.TemporaryDirectory(prefix="customerd-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        answered = subprocess.run(
+            [sys.executable, "-c", ANSWER, Path(directory) / "cluster"],
+            env={**os.environ, "PATH": str(tmp_path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    uid, answer = answered.stdout.split()
+    assert int(uid) != 0
+    assert answer == "1"
 
 
 def test_one_user_at_a_time(own_cluster: Cluster) -> None:
