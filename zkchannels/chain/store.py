@@ -187,10 +187,9 @@ class ChainStore:
         async def write(connection: AsyncConnection[Any]) -> None:
             if step.unwind_to is not None:
                 changed.update(await _unwind(connection, step.unwind_to))
-            await _insert_blocks(connection, step.blocks)
             changed.update(await _insert_events(connection, rows))
             await _set_addresses(connection, step.addresses)
-            changed.update(await _set_final(connection, step.final))
+            changed.update(await _insert_blocks(connection, step.blocks, step.final))
             if step.keep_from is not None:
                 await connection.execute(
                     "delete from chain_block where number < %s", [step.keep_from]
@@ -259,20 +258,32 @@ async def _unwind(connection: AsyncConnection[Any], to: int) -> set[bytes]:
     return await _channels(cursor)
 
 
-async def _insert_blocks(connection: AsyncConnection[Any], blocks: Sequence[Block]) -> None:
-    if not blocks:
-        return
-    await connection.execute(
-        "insert into chain_block (number, hash, parent_hash, timestamp, base_fee)"
-        " select * from unnest(%s::bigint[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[])",
-        [
-            [block.number for block in blocks],
-            [block.hash for block in blocks],
-            [block.parent_hash for block in blocks],
-            [block.timestamp for block in blocks],
-            [block.base_fee for block in blocks],
-        ],
+async def _insert_blocks(
+    connection: AsyncConnection[Any], blocks: Sequence[Block], final: int
+) -> set[bytes]:
+    """Insert blocks and set what is final, in one round trip: all that most blocks need.
+
+    Returns the channels of events that became final.
+    """
+    cursor = await connection.execute(
+        "with new as (insert into chain_block (number, hash, parent_hash, timestamp, base_fee)"
+        " select * from unnest("
+        "%(numbers)s::bigint[], %(hashes)s::bytea[], %(parents)s::bytea[], %(times)s::bigint[],"
+        " %(fees)s::bigint[])),"
+        " old as (select final from chain_state),"
+        " now as (update chain_state set final = %(final)s where final <> %(final)s)"
+        " select distinct channel from chain_event, old"
+        " where block_number > old.final and block_number <= %(final)s",
+        {
+            "numbers": [block.number for block in blocks],
+            "hashes": [block.hash for block in blocks],
+            "parents": [block.parent_hash for block in blocks],
+            "times": [block.timestamp for block in blocks],
+            "fees": [block.base_fee for block in blocks],
+            "final": final,
+        },
     )
+    return await _channels(cursor)
 
 
 async def _insert_events(connection: AsyncConnection[Any], rows: Sequence[_Row]) -> set[bytes]:
@@ -311,17 +322,6 @@ async def _set_addresses(
             " on conflict (address) do update set since = excluded.since, behind = excluded.behind",
             [address.address, address.since, address.behind],
         )
-
-
-async def _set_final(connection: AsyncConnection[Any], final: int) -> set[bytes]:
-    cursor = await connection.execute(
-        "with old as (select final from chain_state for update),"
-        " new as (update chain_state set final = %(final)s)"
-        " select distinct channel from chain_event, old"
-        " where block_number > old.final and block_number <= %(final)s",
-        {"final": final},
-    )
-    return await _channels(cursor)
 
 
 async def _channels(cursor: Any) -> set[bytes]:
