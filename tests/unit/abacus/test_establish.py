@@ -185,6 +185,19 @@ def test_lies_are_refused(
     refused(verifier, forge(merchant.public, *lie, (7, 1000, 500)))
 
 
+@pytest.mark.parametrize(
+    "public", [(7, 2**62, 2**62), (7, MAX_BALANCE, 1), (7, 2**63, 0), (7, 0, 2**63), (2**253, 1, 1)]
+)
+def test_true_statements_about_values_out_of_range_are_refused(
+    merchant: SecretKey, verifier: Verifier, public: tuple[int, int, int]
+) -> None:
+    """A proof that is right in itself is refused for a sum of 2**63 or an id of 2**253."""
+    channel, customer, other = public
+    state = (channel, 11, 13, customer, other)
+    proof = forge(merchant.public, state, (channel, CLOSE, 13, customer, other), public)
+    refused(verifier, proof, *public)
+
+
 def test_a_hidden_balance_cannot_be_explained_after_the_challenge(
     merchant: SecretKey, verifier: Verifier
 ) -> None:

@@ -98,6 +98,19 @@ def test_the_establish_simulator_is_accepted_with_a_programmed_challenge(
     verify_establish(verifier, CONTEXT, 7, 1000, 500, proof)
 
 
+def test_a_challenge_of_zero_is_refused_even_if_the_hash_gave_it(
+    merchant: SecretKey, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With x = 0 no equation binds a commitment: whatever the transcript says, it is refused."""
+    monkeypatch.setattr(Transcript, "short_challenge", lambda *_: 0)
+    with pytest.raises(InvalidProof):
+        verify_pay(verifier, CONTEXT, 11, 5, simulate(merchant.public, 11, 5, 0))
+    points = merchant.public.to_bytes()[:96]
+    responses = [scalar.to_bytes(32, "big") for scalar in random_scalars(4)]
+    with pytest.raises(InvalidProof):
+        verify_establish(verifier, CONTEXT, 7, 1000, 500, b"".join([points, bytes(16), *responses]))
+
+
 def pay_fields(proof: bytes) -> set[bytes]:
     """Return the points and scalars of a pay proof."""
     points = [proof[at : at + 48] for at in range(0, 528, 48)]
