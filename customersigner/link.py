@@ -119,7 +119,8 @@ class Link:
             peer.abort()
 
     async def _warm_up(self) -> None:
-        """Prepare the keys one by one, so that requests come in between."""
+        """Prepare in several steps, so that requests come in between."""
+        await self._worker.run(self._signer.practise)
         try:
             for escrow in await self._worker.run(self._signer.escrows):
                 await self._worker.run(self._signer.warm, escrow)

@@ -69,7 +69,7 @@ class Signer:
         """Load an escrow's key and build its tables, ahead of the first payment.
 
         Tables are made by use: a proof of a state that no channel has, and a check of its two
-        commitments taken for a signature, touch most of them.
+        commitments taken for a signature, touch all those of a key.
         """
         secrets = self.wallet.channel(0)
         state, blindings = secrets.state(0, 0, 0, 0), secrets.establish_blindings()
@@ -78,6 +78,15 @@ class Signer:
         proof = abacus.prove_establish(key, session, state, blindings)
         with suppress(InvalidSignature):
             abacus.check_blinded(key, proof[:96], state, blindings.state)
+
+    @staticmethod
+    def practise() -> None:
+        """Build the tables that all keys share, by a payment under a key made for it."""
+        key, secrets = abacus.SecretKey.generate(), ChannelSecrets(bytes(32), 0)
+        old, new = secrets.state(0, 0, 0, 0), secrets.state(1, 0, 0, 0)
+        session = abacus.context(0, bytes(20), bytes(16))
+        token, blindings = key.sign(old), secrets.pay_blindings(1, 0, 0)
+        abacus.prove_pay(key.public, session, old, token, 0, new, 0, blindings)
 
     # -- records ----------------------------------------------------------------------------------
 

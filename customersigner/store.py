@@ -27,10 +27,10 @@ _CHANNEL_COLUMNS: Final = (
     " signature, guard, permit, previous_attempt, previous_operation, previous_amount, completed,"
     " closing, closing_mutual, closing_unilateral"
 )
-_MUTABLE: Final = [name.strip() for name in _CHANNEL_COLUMNS.split(",")][6:]
+_UPDATED: Final = [name.strip() for name in _CHANNEL_COLUMNS.split(",")][1:]
 _INSERT_CHANNEL: Final = (
     f"INSERT INTO channel ({_CHANNEL_COLUMNS}) VALUES ({', '.join('?' * 23)})"  # noqa: S608
-    f" ON CONFLICT (channel) DO UPDATE SET {', '.join(f'{n} = excluded.{n}' for n in _MUTABLE)}"
+    f" ON CONFLICT (channel) DO UPDATE SET {', '.join(f'{n} = excluded.{n}' for n in _UPDATED)}"
 )
 
 
@@ -75,6 +75,7 @@ class Store:
         self._connection.close()
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
 
     def escrow(self, chain_id: int, escrow: bytes) -> Escrow | None:
         """A registered escrow."""
