@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from merchantd.approver import Approver, AutomaticApprover, HttpApprover
 from merchantd.certificate import server_context
 from merchantd.chainview import FollowedChain
+from merchantd.config import check_margin
 from merchantd.errors import KeyMismatch, MerchantError, NotInitialised
 from merchantd.handlers import Identity, MerchantHandlers
 from merchantd.initialise import check_deployment, load_account
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from merchantd.config import Settings
 
 _log = get_logger("merchantd")
+
+
+_REPORT_EVERY = 5.0
 
 
 class _Stop(Exception):
@@ -87,6 +91,7 @@ async def _prepare(settings: Settings, stack: AsyncExitStack) -> _Parts:
     row = await read_escrow(database)
     if row is None or row.address is None:
         raise NotInitialised("run `merchantd init` first")
+    check_margin(settings, row.delay)
     key = load_key(Path(settings.keys.merchant), row.installation)
     account = load_account(Path(settings.keys.account))
     if key.public.digest != row.key_digest or account.address != row.merchant:
@@ -140,7 +145,8 @@ async def _start(
         poll=settings.chain.poll,
     )
     group.create_task(watcher.run(follower), name="watcher")
-    group.create_task(deliver_notices(records, parts.approver), name="notices")
+    if settings.approver.url is not None:
+        group.create_task(deliver_notices(records, parts.approver), name="notices")
     group.create_task(_check(parts, follower, view), name="deployment")
     handlers = Handlers(task_group=group)
     confirmations = settings.chain.confirmations
@@ -162,10 +168,24 @@ async def _start(
             sockets=[sock for sockets in listen_fds().values() for sock in sockets],
         )
     )
+    group.create_task(_report(notifier, view), name="reports")
     where = ", ".join(f"{host}:{port}" for host, port, *_ in addresses)
     escrow = checksum(parts.escrow.address)
     _log.info("serving", address=where, escrow=escrow)
     notifier.ready(f"serving {escrow} on {where}")
+
+
+async def _report(notifier: Notifier, view: FollowedChain) -> None:
+    """Give systemd its signs of life, and tell when payments have to wait for the chain."""
+    pause = min(notifier.watchdog_interval or _REPORT_EVERY, _REPORT_EVERY)
+    told = None
+    while True:
+        await asyncio.sleep(pause)
+        notifier.watchdog()
+        fresh = view.fresh()
+        if fresh is not told:
+            notifier.status("serving" if fresh else "payments wait: the view of the chain is old")
+            told = fresh
 
 
 async def _check(parts: _Parts, follower: Follower, view: FollowedChain) -> None:

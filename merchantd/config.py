@@ -8,12 +8,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from merchantd.errors import MarginTooLong
 from zkchannels.service.configuration import ConfigurationError, Seconds, load
 from zkchannels.wire.fields import Balance
 from zkchannels.wire.merchant import DEFAULT_PORT
 
 DEFAULT_PATH = Path("/etc/merchantd/merchantd.toml")
-LONGEST_MARGIN_SHARE = 4
+MARGINS_IN_DELAY = 4
+"""The least number of margins that the escrow's delay holds (docs/protocol.md, deadlines)."""
 
 
 class Chain(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +92,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     keys: Keys = Keys()
     approver: Approver = Approver()
     limits: Limits = Limits()
+
+
+def check_margin(settings: Settings, delay: int) -> None:
+    """Raise MarginTooLong unless the escrow's delay, in seconds, is long against the margin."""
+    if settings.margin * MARGINS_IN_DELAY > delay:
+        raise MarginTooLong(
+            f"the margin ({settings.margin:g} s) may be a {MARGINS_IN_DELAY}th of the escrow's "
+            f"delay ({delay} s) at most"
+        )
 
 
 def read_settings(path: Path) -> Settings:

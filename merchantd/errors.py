@@ -23,6 +23,10 @@ class Unfunded(MerchantError):
     """The merchant's account cannot pay for a transaction."""
 
 
+class MarginTooLong(MerchantError):
+    """The escrow's delay leaves no time to act a margin before its end."""
+
+
 class AlreadyServing(MerchantError):
     """Another merchantd works on this database."""
 

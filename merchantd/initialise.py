@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merchantd.certificate import ensure_certificate, fingerprint
+from merchantd.config import check_margin
 from merchantd.errors import KeyMismatch, MerchantError, Unfunded
 from merchantd.keyfile import create_key
 from merchantd.store.escrow import prepare_escrow, record_address, record_key
+from merchantd.store.lease import Lease
 from merchantd.store.schema import migrate_all
 from merchantd.terms import ServedEscrow, Terms
 from merchantd.transactions import make_lane
@@ -59,10 +61,12 @@ class Initialised:
 
 async def initialise(settings: Settings, asset: Asset) -> Initialised:
     """Do what is left to do; raises MerchantError, or what the chain or the database raises."""
+    check_margin(settings, asset.delay)
     certificate = Path(settings.listen.certificate)
     ensure_certificate(certificate, Path(settings.listen.private_key), settings.listen.names)
     account = load_or_create_account(Path(settings.keys.account))
     database = Database(settings.database, application_name="merchantd init")
+    lease = Lease(settings.database, database)
     client = ChainClient(settings.chain.endpoints)
     try:
         await database.connect()
@@ -81,12 +85,14 @@ async def initialise(settings: Settings, asset: Asset) -> Initialised:
         await record_key(database, key.public.digest)
         address = row.address
         if address is None:
+            await lease.take()
             lane = make_lane(settings, client, database, account)
             address = await _deploy(client, database, lane, terms, key.public)
         escrow = ServedEscrow(terms, address)
         await check_deployment(client, escrow, key.public)
         return Initialised(escrow, fingerprint(certificate))
     finally:
+        await lease.release()
         await client.aclose()
         await database.aclose()
 

@@ -76,7 +76,7 @@ async def serve(
     )
 
     def make() -> Peer:
-        return Peer(handlers, limits=lines, name="customer", on_closed=gate.leave, log=_log.info)
+        return Peer(handlers, limits=lines, name="customer", on_closed=gate.leave, log=_tell)
 
     bound = list(sockets) or [_bind(listen.host, listen.port)]
     addresses = [sock.getsockname() for sock in bound]
@@ -86,6 +86,14 @@ async def serve(
                 jsonrpc.serve(sock, make, ssl=context, accept=gate.admit)
             )
         yield addresses
+
+
+def _tell(event: str, *, exc_info: BaseException | None = None, **fields: object) -> None:
+    """Log what a connection tells: a handler that failed is our error, the rest is not."""
+    if exc_info is None:
+        _log.info(event, **fields)
+    else:
+        _log.error(event, exc_info=exc_info, **fields)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -82,6 +82,9 @@ class Lock(Struct, frozen=True):
     customer_balance: int | None
     merchant_balance: int | None
 
+    def __repr__(self) -> str:
+        return f"Lock(origin={self.origin!r}, ...)"
+
 
 class Notice(Struct, frozen=True):
     """Something the approval service has not been told."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from aiohttp import web
 
+from tests.merchantd.service import Service
 from tests.merchantd.support import MERCHANT_KEY_HEX, Customer, MerchantSite
 from zkchannels.devnet.accounts import DEV_KEYS
 from zkchannels.devnet.anvil import Anvil
@@ -50,3 +53,19 @@ def shared_site(
 def customer(shared_site: MerchantSite) -> Customer:
     """A customer of the shared merchant."""
     return Customer(shared_site, DEV_KEYS[1])
+
+
+@pytest_asyncio.fixture
+async def service() -> AsyncIterator[Service]:
+    """A running approval service."""
+    served = Service()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", served.answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    served.url = f"http://{host}:{port}/shop"
+    yield served
+    await runner.cleanup()

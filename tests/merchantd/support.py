@@ -50,6 +50,13 @@ UNIT = 10**9
 DELAY = 4000
 MARGIN = 100
 WITHIN = 20.0
+# Puts a listening socket where systemd would, then becomes the daemon.
+_AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 _T = TypeVar("_T")
 _P = TypeVar("_P", bound=msgspec.Struct)
 _R = TypeVar("_R")
@@ -106,11 +113,13 @@ class MerchantSite:
         """Path of the configuration file."""
         return self.folder / "merchantd.toml"
 
-    def write_config(self, extra: str = "", *, confirmations: str = "1") -> None:
+    def write_config(
+        self, extra: str = "", *, confirmations: str = "1", margin: int = MARGIN
+    ) -> None:
         """Write the configuration file, with more sections at its end."""
         self.config.write_text(
             f"database = {json.dumps(self.dsn)}\n"
-            f"margin = {MARGIN}\n"
+            f"margin = {margin}\n"
             "[chain]\n"
             f'endpoints = ["{self.anvil.url}"]\n'
             f"confirmations = {confirmations}\n"
@@ -153,21 +162,32 @@ class MerchantSite:
         said: dict[str, Any] = json.loads(done.stdout)
         return said
 
-    def start(self, *, environment: dict[str, str] | None = None) -> Daemon:
-        """Start `merchantd run` and return when it says that it is ready."""
+    def start(self, *, handed_over: socket.socket | None = None) -> Daemon:
+        """Start `merchantd run`, perhaps on a socket of ours; return when it says it is ready."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self.folder / f"notify-{secrets.token_hex(4)}"))
             notify.settimeout(WITHIN)
             log = (self.folder / "merchantd.log").open("ab")
+            command = [sys.executable, "-m", "merchantd", "--config", str(self.config), "run"]
+            passed: tuple[int, ...] = ()
+            if handed_over is not None:
+                passed = (handed_over.fileno(),)
+                command = [sys.executable, "-c", _AS_SYSTEMD, str(passed[0]), *command[1:]]
             process = subprocess.Popen(
-                [sys.executable, "-m", "merchantd", "--config", str(self.config), "run"],
-                env={**os.environ, "NOTIFY_SOCKET": notify.getsockname(), **(environment or {})},
+                command,
+                env={**os.environ, "NOTIFY_SOCKET": notify.getsockname()},
                 stderr=log,
+                pass_fds=passed,
             )
             log.close()
             said = ""
-            while not said.startswith("READY=1"):
-                said = notify.recv(4096).decode()
+            try:
+                while not said.startswith("READY=1"):
+                    said = notify.recv(4096).decode()
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
         host, _, port = said.splitlines()[1].rpartition(" ")[2].rpartition(":")
         daemon = Daemon(process, host, int(port))
         self.running.append(daemon)
@@ -209,10 +229,10 @@ MERCHANT_KEY_HEX = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2
 
 
 @contextmanager
-def refused(kind: str) -> Iterator[None]:
+def refused(kind: str) -> Iterator[pytest.ExceptionInfo[RpcError]]:
     """Expect the merchant's refusal of this kind."""
     with pytest.raises(RpcError) as caught:
-        yield
+        yield caught
     assert kind_of(caught.value) == kind, caught.value
 
 

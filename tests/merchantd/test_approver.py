@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
 from merchantd.approver import (
     ApproverUnavailable,
@@ -16,44 +14,8 @@ from merchantd.approver import (
     HttpApprover,
     Rejected,
 )
+from tests.merchantd.service import Service
 from zkchannels.wire.merchant import MAXIMUM_NOTE
-
-
-@dataclass
-class Service:
-    """An approval service that remembers what it was asked and answers what it is told to."""
-
-    url: str = ""
-    status: int = 200
-    body: str = ""
-    location: str | None = None
-    note_status: int = 200
-    asked: list[str] = field(default_factory=list)
-
-    async def answer(self, request: web.Request) -> web.Response:
-        """Note method, path with query and body; answer as configured."""
-        body = await request.text()
-        self.asked.append(f"{request.method} {request.path_qs} {body}".strip())
-        if request.method != "POST":
-            return web.Response(status=self.note_status, text="your coffee is ready")
-        headers = {} if self.location is None else {"Location": self.location}
-        return web.Response(status=self.status, text=self.body, headers=headers)
-
-
-@pytest_asyncio.fixture
-async def service() -> AsyncIterator[Service]:
-    """A running approval service."""
-    served = Service()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", served.answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    served.url = f"http://{host}:{port}/shop"
-    yield served
-    await runner.cleanup()
 
 
 @pytest_asyncio.fixture

@@ -297,7 +297,7 @@ async def test_old_view_of_the_chain_stops_payments(site: MerchantSite) -> None:
     """When no block came for a quarter of the delay, payments wait, and go on with the next."""
     site.dsn = site.fresh_database()
     (site.folder / "merchant.key").unlink()
-    site.write_config()
+    site.write_config(margin=2)
     site.init("--delay", "8s")
     site.start()
     customer = Customer(site, DEV_KEYS[1])
