@@ -78,7 +78,9 @@ def openrpc(
     under `x-errors`.
     """
     methods = list(methods)
-    types = {kind for method in methods for kind in (method.params, method.result)}
+    types = list(
+        dict.fromkeys(kind for method in methods for kind in (method.params, method.result))
+    )
     schemas, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )

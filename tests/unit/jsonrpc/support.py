@@ -116,6 +116,8 @@ async def serving(
     accept: Callable[[asyncio.Transport], bool] | None = None,
     tls: ssl.SSLContext | None = None,
     check_results: bool = True,
+    grace: float = 1.0,
+    seconds: float = DEADLINE,
     **options: Any,
 ) -> AsyncIterator[Served]:
     """Serve the methods above, on a Unix socket, or on a free TCP port with TLS."""
@@ -126,7 +128,7 @@ async def serving(
     else:
         listening = socket.create_server(("127.0.0.1", 0))
         path = Path(str(listening.getsockname()[1]))
-    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
         served = Served(path, group, check_results=check_results)
         if deliver:
             options["notifications"] = "deliver"
@@ -139,7 +141,7 @@ async def serving(
             served.peers.append(peer)
             return peer
 
-        async with serve(listening, factory, accept=accept, ssl=tls) as served.server:
+        async with serve(listening, factory, accept=accept, ssl=tls, grace=grace) as served.server:
             yield served
         served.release.set()
 

@@ -258,7 +258,7 @@ async def test_stalled_reader_is_dropped(tmp_path: Path) -> None:
 
 
 async def test_idle_connection_is_dropped(tmp_path: Path) -> None:
-    """With an idle timeout a silent client is disconnected, but not one that waits for an answer."""
+    """With an idle timeout a silent client is disconnected, but not one that is being served."""
     limits = Limits(idle_timeout=0.05)
     async with (
         serving(tmp_path, limits=limits) as served,

@@ -38,6 +38,7 @@ def stripped(answer: Any) -> Any:
     return answer
 
 
+# ruff: noqa: ISC004 - pairs of what is sent, on several lines, and the answer
 EXAMPLES: dict[str, tuple[str, Any]] = {
     "positional": (
         '{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}',
