@@ -19,6 +19,7 @@ from tests.contract.world import (
 )
 from zkchannels.abacus import CloseState, SecretKey, closing_authorization
 from zkchannels.devnet.accounts import DEV_KEYS
+from zkchannels.devnet.anvil import Anvil
 from zkchannels.devnet.control import DevChain
 from zkchannels.escrow import calls, events, typed_data
 from zkchannels.escrow.record import ChannelStatus
@@ -313,6 +314,19 @@ def test_a_mutual_close_covers_everything(world: World) -> None:
         assert world.refusal(world.customer, data) == "signature"
     good = calls.mutual_close(*right, world.merchant.sign_digest(agreed))
     assert world.refusal(world.customer, good) is None
+
+
+def test_signatures_follow_the_chains_id(anvil: Anvil) -> None:
+    """When a chain splits and takes a new id, permits and agreements of the old one are void."""
+    world = World(Escrow.deploy(anvil))
+    channel = world.expiring()
+    old = (world.mutual_call(channel), world.defend_call(channel, SECRET))
+    anvil.call("anvil_setChainId", 4711)
+    anvil.chain_id = 4711
+    assert world.refusal(world.customer, old[0]) == "signature"
+    assert world.refusal(world.guard, old[1]) == "permit"
+    assert world.refusal(world.customer, world.mutual_call(channel)) is None
+    assert world.refusal(world.guard, world.defend_call(channel, SECRET)) is None
 
 
 # What the merchant's signature on a close state covers

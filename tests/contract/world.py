@@ -143,9 +143,14 @@ class World:
         self.merchant = self.escrow.merchant
         self.chain.faucet(self.customer.address, 10 * ETHER)
         if not self.escrow.native:
-            for key in (self.customer, self.merchant):
-                self.do_to(self.escrow.token, key, calls.mint(key.address, TOKENS))
-                self.do_to(self.escrow.token, key, calls.approve(self.escrow.address, TOKENS))
+            self._provide(self.customer)
+            if self.escrow.balance(self.merchant.address) < TOKENS // 2:
+                self._provide(self.merchant)
+
+    def _provide(self, key: PrivateKey) -> None:
+        """Tokens, and the escrow's permission to take them."""
+        self.do_to(self.escrow.token, key, calls.mint(key.address, TOKENS))
+        self.do_to(self.escrow.token, key, calls.approve(self.escrow.address, TOKENS))
 
     # Acting
 

@@ -150,7 +150,8 @@ class DevChain:
         gas: int = GAS,
     ) -> MinedReceipt:
         """Sign, send and wait until mined; a reverted transaction has `succeeded` False."""
-        nonce = int(self.call("eth_getTransactionCount", checksum(key.address), "pending"), 16)
+        # Not "pending": anvil's pool lags behind `revert`, and whoever sends here waits each time
+        nonce = int(self.call("eth_getTransactionCount", checksum(key.address), "latest"), 16)
         head = self.call("eth_getBlockByNumber", "latest", False)
         transaction = Transaction(
             chain_id=self.chain_id,

@@ -1,7 +1,7 @@
 """An Ethereum chain in memory on py-evm, answering the JSON-RPC methods that a daemon uses.
 
-Every transaction gets a block at once. There is no pool, no fee market and no reorganisation but
-`evm_revert`; anvil has those.
+Every transaction (of type 2) gets a block at once. There is no pool, no fee market and no
+reorganisation but `evm_revert`; anvil has those.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SUGGESTED_TIP = 10**9
 SAFE_LAG = 1
 FINALITY_LAG = 2
 ESTIMATE_TOLERANCE = 500
+DYNAMIC_FEE_TYPE = 2
 
 REVERTED = 3
 SERVER_ERROR = -32000
@@ -351,6 +352,10 @@ class Machine:
 
     def _admit(self, transaction: SignedTransactionAPI, sender: bytes) -> None:
         """Refuse, in the words of common nodes, what cannot be mined now."""
+        if getattr(transaction, "type_id", None) != DYNAMIC_FEE_TYPE:
+            raise Refused(INVALID_PARAMS, "this chain takes transactions of type 2 only")
+        if transaction.chain_id != CHAIN_ID:
+            raise Refused(SERVER_ERROR, "invalid chain id for signer")
         if transaction.hash in self._transactions:
             raise Refused(SERVER_ERROR, "already known")
         state = self._state("latest")
@@ -433,7 +438,7 @@ class Machine:
         block = self._blocks[number].block
         transaction: Any = block.transactions[index]
         return {
-            "type": hex(getattr(transaction, "type_id", None) or 0),
+            "type": hex(DYNAMIC_FEE_TYPE),
             "hash": _hex(transaction.hash),
             "chainId": hex(CHAIN_ID),
             "nonce": hex(transaction.nonce),
@@ -461,7 +466,7 @@ class Machine:
         receipt: Any = mined.receipts[index]
         created = keccak256(rlp_encode([transaction.sender, transaction.nonce]))[12:]
         return {
-            "type": hex(getattr(transaction, "type_id", None) or 0),
+            "type": hex(DYNAMIC_FEE_TYPE),
             "status": "0x1" if receipt.state_root == b"\x01" else "0x0",
             "transactionHash": _hex(transaction.hash),
             "transactionIndex": hex(index),
