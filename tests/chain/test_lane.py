@@ -12,7 +12,7 @@ from tests.chain.support import DEADLINE, KeyAccount, Watch, running
 from tests.contract.world import ETHER, Escrow, World
 from tests.fix_log import Log
 from zkchannels.chain.client import ChainClient
-from zkchannels.chain.errors import AccountUnavailable, Reverted
+from zkchannels.chain.errors import AccountUnavailable, InsufficientFunds, Reverted
 from zkchannels.chain.lane import FeePolicy, Lane, TransactionRow, TransactionStatus, Trouble
 from zkchannels.devnet.accounts import DEV_KEYS
 from zkchannels.devnet.anvil import Anvil
@@ -349,6 +349,14 @@ async def test_insufficient_funds(bench: Bench) -> None:
     await bench.mine(4)
     assert (await bench.row()).status is TransactionStatus.FINAL
     assert bench.received() == 1
+
+
+async def test_no_money_to_begin_with(bench: Bench) -> None:
+    """What cannot even be estimated for want of money is refused with a type, and not written."""
+    bench.lane = bench.new_lane("guard", KeyAccount(PrivateKey(keccak256(b"poor"))))
+    with pytest.raises(InsufficientFunds):
+        await bench.lane.submit("gift", to=RECEIVER, value=1, data=b"\1")
+    assert await bench.lane.state("gift") is None
 
 
 async def test_raised_beyond_the_balance(bench: Bench) -> None:

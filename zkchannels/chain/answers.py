@@ -8,7 +8,12 @@ from typing import TypeVar
 
 import msgspec
 
-from zkchannels.chain.errors import ChainError, MalformedAnswer, Reverted
+from zkchannels.chain.errors import (
+    ChainError,
+    InsufficientFunds,
+    MalformedAnswer,
+    Reverted,
+)
 from zkchannels.chain.model import Block, FeeSuggestion, Log, Receipt, SendOutcome
 
 T = TypeVar("T")
@@ -17,6 +22,8 @@ _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _ERROR_SELECTOR = bytes.fromhex("08c379a0")  # Error(string)
 _REVERTED = 3  # code that geth, reth and anvil give to a revert
 
+_INSUFFICIENT = re.compile(r"\binsufficient (funds|balance)\b", re.IGNORECASE)
+
 # What the nodes in use (geth, reth, nethermind, anvil, py-evm) say. "Unknown transaction type" is
 # none of it: hence the word boundaries.
 _REFUSALS = tuple(
@@ -24,7 +31,6 @@ _REFUSALS = tuple(
     for outcome, pattern in (
         (SendOutcome.ALREADY_KNOWN, r"\b(already (known|imported)|known transaction)\b"),
         (SendOutcome.NONCE_TOO_LOW, r"\b(nonce (is )?too low|oldnonce)\b"),
-        (SendOutcome.INSUFFICIENT_FUNDS, r"\binsufficient (funds|balance)\b"),
         (
             SendOutcome.UNDERPRICED,
             r"\b(underpriced|less than block base fee|feecap too low|fee too low)\b",
@@ -192,6 +198,8 @@ def as_fees(raw: msgspec.Raw) -> FeeSuggestion:
 
 def chain_error(error: ErrorObject) -> ChainError:
     """Return the exception for an error object; a revert comes with the contract's reason."""
+    if _INSUFFICIENT.search(error.message):
+        return InsufficientFunds(error.code, error.message, error.data)
     if error.code != _REVERTED and "revert" not in error.message.lower():
         return ChainError(error.code, error.message, error.data)
     reason = _revert_reason(error.data)
@@ -200,6 +208,8 @@ def chain_error(error: ErrorObject) -> ChainError:
 
 def send_outcome(error: ChainError) -> SendOutcome | None:
     """Return which ordinary refusal of a transaction this is; None for any other error."""
+    if isinstance(error, InsufficientFunds):
+        return SendOutcome.INSUFFICIENT_FUNDS
     for outcome, pattern in _REFUSALS:
         if pattern.search(error.message):
             return outcome

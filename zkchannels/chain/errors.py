@@ -33,6 +33,10 @@ class Reverted(ChainError):
         self.reason = reason
 
 
+class InsufficientFunds(ChainError):
+    """The account cannot pay for the transaction that was estimated or sent."""
+
+
 class AnotherChain(ChainFailure):
     """The database belongs to one chain and the node to another."""
 

@@ -16,6 +16,7 @@ from zkchannels.chain.ring import (
     LARGE_RANGE,
     MovedError,
     Range,
+    branch_hashes,
     check_headers,
     check_logs,
     common_ancestor,
@@ -257,6 +258,8 @@ class Follower:
             ours = common_ancestor(cursor.blocks, {head.number: head.hash})
             if ours is not None:
                 return False  # the node is behind us on the same chain, and tells nothing new
+        elif still is None:
+            raise MovedError  # a block that is not there is no sign of another branch
         ancestor: Block | None = tip
         if still is None or still.hash != tip.hash:
             ancestor = await self._find_ancestor(cursor, head)
@@ -303,8 +306,8 @@ class Follower:
         size, rest = 16, [block for block in cursor.blocks if block.number <= head.number]
         while rest:
             part, rest = rest[-size:], rest[:-size]
-            found = await self._client.batch([block_request(block.number) for block in part])
-            theirs = {block.number: block.hash for block in found if isinstance(block, Block)}
+            found = await self._blocks([block_request(block.number) for block in part])
+            theirs = branch_hashes([block.number for block in part], found)
             ancestor = common_ancestor(part, theirs)
             if ancestor is not None:
                 return ancestor

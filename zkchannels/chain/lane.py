@@ -129,7 +129,8 @@ class Lane:
         What was written first holds, also if the parameters differ now. `value` is wei, `deadline`
         chain time in seconds. Once this returns, the transaction is written down and cannot be
         taken back; whether the node has it yet does not matter. Before that, it raises Reverted
-        (it would fail now), ChainError, ChainUnavailable or AccountUnavailable.
+        (it would fail now), InsufficientFunds (it could not be estimated), ChainError,
+        ChainUnavailable or AccountUnavailable.
         """
         async with self._turn:
             row = await self.find(purpose)

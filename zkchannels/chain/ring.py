@@ -50,6 +50,23 @@ def common_ancestor(ours: Sequence[Block], theirs: Mapping[int, bytes]) -> Block
     return None
 
 
+def branch_hashes(wanted: Sequence[int], found: Sequence[Block | None]) -> dict[int, bytes]:
+    """Return the hashes of a node's blocks at the numbers wanted, in ascending order.
+
+    Raises MovedError unless they are all there and on one branch: a node that has lost or mixed up
+    its blocks is no sign of a reorganisation.
+    """
+    blocks: dict[int, Block] = {}
+    for number, block in zip(wanted, found, strict=True):
+        if block is None or block.number != number:
+            raise MovedError
+        before = blocks.get(number - 1)
+        if before is not None and before.hash != block.parent_hash:
+            raise MovedError
+        blocks[number] = block
+    return {number: block.hash for number, block in blocks.items()}
+
+
 def check_headers(
     parent: Block | None, wanted: Range, headers: Sequence[Block | None]
 ) -> list[Block]:

@@ -319,7 +319,8 @@ async def _set_addresses(
     for address in addresses:
         await connection.execute(
             "insert into chain_address (address, since, behind) values (%s, %s, %s)"
-            " on conflict (address) do update set since = excluded.since, behind = excluded.behind",
+            " on conflict (address) do update set behind = excluded.behind"
+            " where chain_address.since = excluded.since",  # else `watch` was called meanwhile
             [address.address, address.since, address.behind],
         )
 

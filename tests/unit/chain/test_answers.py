@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from zkchannels.chain import answers
 from zkchannels.chain.client import parse_endpoint
-from zkchannels.chain.errors import ChainError, MalformedAnswer, Reverted
+from zkchannels.chain.errors import MalformedAnswer, Reverted
 from zkchannels.chain.model import SendOutcome
 
 BLOCK: dict[str, Any] = {
@@ -124,7 +124,8 @@ def test_fees() -> None:
 )
 def test_refusals_of_transactions(message: str, outcome: SendOutcome | None) -> None:
     """What nodes say to a transaction, as they say it."""
-    assert answers.send_outcome(ChainError(-32000, message)) is outcome
+    error = answers.chain_error(answers.ErrorObject(-32000, message))
+    assert answers.send_outcome(error) is outcome
 
 
 def test_revert_reason() -> None:

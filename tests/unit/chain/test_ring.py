@@ -14,6 +14,7 @@ from zkchannels.chain.ring import (
     LONGEST_RING,
     MovedError,
     Range,
+    branch_hashes,
     check_headers,
     check_logs,
     common_ancestor,
@@ -61,6 +62,15 @@ def test_common_ancestor() -> None:
     assert found is not None
     assert found.number == 7
     assert common_ancestor(ours, {}) is None
+
+
+def test_only_one_branch_is_another_branch() -> None:
+    """Missing or mixed-up blocks are no reorganisation."""
+    good = [block(3), block(5), block(6, fork=1, parent_fork=0)]
+    assert branch_hashes([3, 5, 6], good) == {3: _hash(3, 0), 5: _hash(5, 0), 6: _hash(6, 1)}
+    for bad in ([block(3), None, block(6)], [block(3), block(5), block(6, fork=1)], good[::-1]):
+        with pytest.raises(MovedError):
+            branch_hashes([3, 5, 6], bad)
 
 
 def test_headers_must_follow_each_other() -> None:
