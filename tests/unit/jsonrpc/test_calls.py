@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -189,6 +190,31 @@ async def test_timeout_covers_waiting_for_a_turn(tmp_path: Path) -> None:
         served.release.set()
         assert await waiting == "released"
         assert await peer.request(SUM, Summands(1)) == 1
+
+
+async def test_timeout_covers_a_full_buffer(tmp_path: Path) -> None:
+    """The timeout runs while a call waits for the other side to read; its place is freed again."""
+    listening = socket.socket(socket.AF_UNIX)
+    with listening:
+        listening.bind(str(tmp_path / "deaf"))
+        listening.listen()
+        limits = Limits(max_outstanding=2)
+        async with connected(tmp_path / "deaf", limits=limits) as peer:
+            peer.notify("log", "x" * (2 << 20))
+            for _ in range(5):
+                with pytest.raises(RequestTimeout):
+                    await peer.request(SUM, Summands(1), timeout=0.01)
+            assert peer.transport.get_write_buffer_size() < 2 << 20
+            peer.abort()
+
+
+async def test_no_time_at_all(tmp_path: Path) -> None:
+    """A deadline that has passed ends a call, and only that call."""
+    async with serving(tmp_path) as served, connected(served.path) as peer:
+        for timeout in (0, -1):
+            with pytest.raises(RequestTimeout):
+                await peer.request(WAIT, Nothing(), timeout=timeout)
+        assert await peer.request(SUM, Summands(1), timeout=10) == 1
 
 
 async def test_cancelled_caller(tmp_path: Path) -> None:
