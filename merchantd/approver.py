@@ -173,7 +173,12 @@ class HttpApprover:
             self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout))
         try:
             async with self._client.request(
-                method, url, params=query, data=body.encode(), allow_redirects=False
+                method,
+                url,
+                params=query,
+                data=body.encode(),
+                headers={"Content-Type": "text/plain; charset=utf-8"},
+                allow_redirects=False,
             ) as response:
                 text = await _read_bounded(response)
                 return response.status, text, response.headers.get("Location")

@@ -17,6 +17,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from zkchannels.service.secretfile import write_secret
 
 _LIFETIME = datetime.timedelta(days=3650)
+# It is its own authority, and strict verifiers (RFC 5280) want that said in full.
+_KEY_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 _SKEW = datetime.timedelta(days=1)
 
 
@@ -43,6 +55,7 @@ def ensure_certificate(certificate: Path, private_key: Path, names: Sequence[str
         .not_valid_after(now + _LIFETIME)
         .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_KEY_USAGE, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(identifier, critical=False)
         .add_extension(issuer, critical=False)

@@ -19,6 +19,10 @@ class TermsMismatch(MerchantError):
     """`merchantd init` was started before with other terms of the escrow."""
 
 
+class ImpossibleAsset(MerchantError):
+    """No escrow can hold this asset in this unit, or with this delay."""
+
+
 class Unfunded(MerchantError):
     """The merchant's account cannot pay for a transaction."""
 

@@ -7,6 +7,7 @@ by the next one, with the same key, account, terms and contract.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from merchantd.certificate import ensure_certificate, fingerprint
 from merchantd.config import check_margin
-from merchantd.errors import KeyMismatch, MerchantError, Unfunded
+from merchantd.errors import ImpossibleAsset, KeyMismatch, MerchantError, Unfunded
 from merchantd.keyfile import create_key
 from merchantd.store.escrow import prepare_escrow, record_address, record_key
 from merchantd.store.lease import Lease
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 DEPLOYMENT = "deploy"
 _POLL = 0.5
+_SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,15}")
+_MOST_DECIMALS = 77
+_LARGEST_UNIT = 2**128
+_LONGEST_DELAY = 366 * 86_400
 _SAFE_DISTANCE = 256
 """Blocks that are read again before the deployment: more than a reorganisation moves it."""
 
@@ -50,6 +55,17 @@ class Asset:
     unit: int
     delay: int
 
+    def check(self) -> None:
+        """Raise ImpossibleAsset where the contract, or the customers' commands, would refuse."""
+        if not _SYMBOL.fullmatch(self.symbol):
+            raise ImpossibleAsset("a symbol is a letter, then letters, digits, _ and dots")
+        if not 0 <= self.decimals <= _MOST_DECIMALS:
+            raise ImpossibleAsset(f"an asset has 0 to {_MOST_DECIMALS} decimals")
+        if not 0 < self.unit <= _LARGEST_UNIT:
+            raise ImpossibleAsset("a unit is 1 to 2^128 of the asset's smallest denomination")
+        if not 0 < self.delay <= _LONGEST_DELAY:
+            raise ImpossibleAsset("the delay is 1 second to 366 days")
+
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
@@ -61,6 +77,7 @@ class Initialised:
 
 async def initialise(settings: Settings, asset: Asset) -> Initialised:
     """Do what is left to do; raises MerchantError, or what the chain or the database raises."""
+    asset.check()
     check_margin(settings, asset.delay)
     certificate = Path(settings.listen.certificate)
     ensure_certificate(certificate, Path(settings.listen.private_key), settings.listen.names)
@@ -80,6 +97,8 @@ async def initialise(settings: Settings, asset: Asset) -> Initialised:
             unit=asset.unit,
             delay=asset.delay,
         )
+        if not terms.native and not await client.code(terms.token):
+            raise ImpossibleAsset(f"there is no token contract at {checksum(terms.token)}")
         row = await prepare_escrow(database, terms)
         key = create_key(Path(settings.keys.merchant), row.installation)
         await record_key(database, key.public.digest)

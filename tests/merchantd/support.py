@@ -203,6 +203,7 @@ class MerchantSite:
         """A customer's TLS settings, with the merchant's certificate pinned."""
         trusting = ssl.create_default_context(cafile=str(self.folder / "certificate.pem"))
         trusting.minimum_version = ssl.TLSVersion.TLSv1_3
+        trusting.verify_flags |= ssl.VERIFY_X509_STRICT  # the default of later Pythons
         return trusting
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:

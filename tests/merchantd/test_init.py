@@ -160,3 +160,25 @@ def test_unknown_channels_are_told(site: MerchantSite) -> None:
         done = site.command("show", prefix)
         assert done.returncode == 1
         assert "no channel has an id" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--unit", "0"),
+        ("--unit", str(2**128 + 1)),
+        ("--decimals", "78"),
+        ("--symbol", "two words"),
+        ("--delay", "367d"),
+        ("--token", "0x" + "11" * 20, "--symbol", "X", "--decimals", "6", "--unit", "1"),
+    ],
+    ids=["no unit", "large unit", "decimals", "symbol", "delay", "no contract"],
+)
+def test_impossible_escrows_are_not_begun(
+    empty_site: MerchantSite, arguments: tuple[str, ...]
+) -> None:
+    """What the contract or a customer would refuse is refused before anything is bound."""
+    done = empty_site.command("init", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("merchantd: ")
+    assert not (empty_site.folder / "merchant.key").exists()
