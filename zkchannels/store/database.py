@@ -159,7 +159,8 @@ class Database:
 
         Raises DatabaseUnavailable (nothing was changed), CommitOutcomeUnknown (it may have been:
         what any later call reads decides), or TransactionFailed when `body` hid an error that made
-        the transaction void.
+        the transaction void. A caller that is cancelled while the server commits does not
+        learn the outcome.
         """
         task = asyncio.current_task()
         if self._writing is not None and self._writing is task:

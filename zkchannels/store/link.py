@@ -14,8 +14,9 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 
-from zkchannels.store.errors import DatabaseUnavailable
+from zkchannels.store.errors import DatabaseUnavailable, StoreError
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
@@ -32,8 +33,14 @@ _DEFAULTS = {
 
 
 def complete(dsn: str, *, application_name: str) -> str:
-    """Return the connection string with our defaults for what it leaves open."""
-    given = conninfo_to_dict(dsn)
+    """Return the connection string with our defaults for what it leaves open.
+
+    Raises StoreError when it is malformed; the message holds nothing of it, it may hold a password.
+    """
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise StoreError("the connection string of the database is malformed") from None
     return make_conninfo(dsn, **{**_DEFAULTS, "application_name": application_name, **given})
 
 
@@ -76,6 +83,15 @@ def cut(connection: AsyncConnection[Any]) -> None:
         socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
     ):
         duplicate.shutdown(socket.SHUT_RDWR)
+
+
+def _is_idle(connection: AsyncConnection[Any]) -> bool:
+    """Whether nothing is open or under way on a connection, nor was left so by a cancelled task.
+
+    A transaction begun inside one that was left open would be a savepoint: its COMMIT commits
+    nothing.
+    """
+    return not connection.closed and connection.info.transaction_status is TransactionStatus.IDLE
 
 
 class Backoff:
@@ -133,7 +149,7 @@ class Link:
 
     async def get(self) -> AsyncConnection[Any]:
         """Return the open connection; raises DatabaseUnavailable when none can be made now."""
-        if self._connection is not None and not self._connection.closed:
+        if self._connection is not None and _is_idle(self._connection):
             return self._connection
         await self.discard()
         self._backoff.check()

@@ -293,3 +293,6 @@ async def test_password_is_nowhere(database_dsn: str) -> None:
     assert "hunter2" not in repr(database)
     assert "hunter2" not in str(caught.value)
     assert "nobody-here" in str(caught.value)
+    with pytest.raises(StoreError) as caught:
+        Database("host=x hunter2", application_name="test")
+    assert "hunter2" not in str(caught.value)
