@@ -145,6 +145,26 @@ def test_the_bad_points_are_bad_for_the_stated_reason() -> None:
     assert g1_form(_X, PYBLST.encode_g1(_POINT)[0] & 0xE0) == PYBLST.encode_g1(_POINT)
 
 
+def test_a_library_that_repairs_its_input_is_not_trusted() -> None:
+    """Should a library accept a second form of a point, encoding it again gives that away."""
+
+    bad_g1, bad_g2 = BAD_G1["x plus p"], BAD_G2["c0 plus p"]
+    repaired = {bad_g1: PYBLST.encode_g1(_POINT), bad_g2: _G2}
+
+    class Lax(type(PYBLST)):  # type: ignore[misc]
+        def _decompress_g1(self, data: bytes) -> Point:
+            return super()._decompress_g1(repaired.get(data, data))
+
+        def _decompress_g2(self, data: bytes) -> Point:
+            return super()._decompress_g2(repaired.get(data, data))
+
+    lax = Lax()
+    with pytest.raises(InvalidEncoding, match="canonical"):
+        lax.decode_g1(bad_g1)
+    with pytest.raises(InvalidEncoding, match="canonical"):
+        lax.decode_g2(bad_g2)
+
+
 def decoded(backend: Backend, data: bytes) -> bool:
     """Tell whether a backend takes bytes for a G1 or G2 point."""
     try:

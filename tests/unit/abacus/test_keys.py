@@ -150,6 +150,8 @@ def test_malformed_escrow_keys_are_refused(merchant: SecretKey) -> None:
         replaced(escrow_key, at, b"\1"),
         replaced(escrow_key, at, (coordinate + P).to_bytes(64, "big")),
         replaced(escrow_key, at, (coordinate ^ 1).to_bytes(64, "big")),
+        *(replaced(escrow_key, place, plus_p(escrow_key, place)) for place in range(at, 512, 64)),
+        *(replaced(escrow_key, place, flipped(escrow_key, place)) for place in range(at, 512, 64)),
         replaced(escrow_key, at, bytes(256)),
     ):
         with pytest.raises(InvalidEncoding):
@@ -158,6 +160,16 @@ def test_malformed_escrow_keys_are_refused(merchant: SecretKey) -> None:
         PublicKey.from_escrow(half[:-1], escrow_key)
     with pytest.raises(InvalidEncoding):
         PublicKey.from_bytes(key.to_bytes()[:-1])
+
+
+def plus_p(data: bytes, at: int) -> bytes:
+    """Return the coordinate at a place plus the prime."""
+    return (int.from_bytes(data[at : at + 64], "big") + P).to_bytes(64, "big")
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    """Return the coordinate at a place with its lowest bit changed."""
+    return (int.from_bytes(data[at : at + 64], "big") ^ 1).to_bytes(64, "big")
 
 
 def test_a_key_made_with_another_g1_is_refused() -> None:

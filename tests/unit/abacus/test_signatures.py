@@ -110,13 +110,15 @@ def test_a_closing_authorization_is_what_the_contract_accepts(
 def test_malformed_closing_authorizations_are_refused(merchant: SecretKey, blinded: bytes) -> None:
     """Identity, set padding, coordinates of P or more, and points off the curve are refused."""
     signature = closing_authorization(merchant.public, blinded, BLINDING, CLOSED)
-    x = int.from_bytes(signature[:64], "big")
+    x, y = (int.from_bytes(signature[at : at + 64], "big") for at in (0, 64))
     outside = expand_g1(outside_subgroup())
     for changed in (
         bytes(128) + signature[128:],
         signature[:128] + bytes(128),
         b"\1" + signature[1:],
         (x + P).to_bytes(64, "big") + signature[64:],
+        signature[:64] + (y + P).to_bytes(64, "big") + signature[128:],
+        signature[:64] + (y ^ 1).to_bytes(64, "big") + signature[128:],
         signature[:255] + bytes([signature[255] ^ 1]),
         signature[128:] + signature[:128],
         outside + signature[128:],
