@@ -216,6 +216,21 @@ async def test_deadline_raises_fees_at_every_block(bench: Bench) -> None:
     assert (await bench.row()).trouble is None
 
 
+async def test_cap_below_the_base_fee(bench: Bench) -> None:
+    """A cap below the base fee keeps a transaction waiting, and says so, until fees fall."""
+    bench.policy = FeePolicy(tip_floor=GWEI, max_fee_cap=4 * GWEI)
+    bench.lane = bench.new_lane()
+    bench.anvil.set_next_base_fee(6 * GWEI)
+    bench.anvil.mine()
+    row = await bench.send()
+    assert row.fees.max_fee == 4 * GWEI
+    await bench.mine()
+    assert (await bench.row()).trouble is Trouble.FEE_CAP
+    await bench.mine(12)  # each empty block lowers the base fee by an eighth
+    assert (await bench.row()).status is TransactionStatus.FINAL
+    assert bench.received() == 1
+
+
 async def test_fees_cannot_be_raised_without_the_account(bench: Bench) -> None:
     """With nobody to sign, what exists is sent again, and said to wait; later it is raised."""
     bench.anvil.mine()

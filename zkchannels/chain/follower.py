@@ -184,8 +184,11 @@ class Follower:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _listen(self) -> None:
-        """Turn pushed heads into wake-ups; whenever the socket is lost, look at once."""
-        pause = FIRST_PAUSE
+        """Turn pushed heads into wake-ups; whenever there is no socket, look at once instead.
+
+        A node without WebSocket is thereby polled every LONGEST_PAUSE seconds at least.
+        """
+        pause, told = FIRST_PAUSE, ""
         while True:
             began = time.monotonic()
             try:
@@ -193,7 +196,9 @@ class Follower:
                     async for _ in heads:
                         self._wake.set()
             except ChainUnavailable as error:
-                log.info("chain_polled", reason=str(error))
+                if str(error) != told:
+                    told = str(error)
+                    log.info("chain_polled", reason=told)
             self._wake.set()
             pause = FIRST_PAUSE if time.monotonic() - began > SOUND else pause
             await asyncio.sleep(pause)

@@ -48,10 +48,6 @@ __all__ = ["Account", "FeePolicy", "Lane", "TransactionRow", "TransactionStatus"
 GAS_OF_FILLER = 21_000
 GAS_MARGIN = (6, 5)  # estimates are multiplied: state may change until the transaction is included
 _OPEN = (TransactionStatus.PENDING, TransactionStatus.INCLUDED)
-_OUTCOMES = {
-    SendOutcome.INSUFFICIENT_FUNDS: Trouble.INSUFFICIENT_FUNDS,
-    SendOutcome.UNDERPRICED: Trouble.UNDERPRICED,
-}
 _SELECT = """
 select t.id, t.lane, t.purpose, t.account, t.nonce, t.recipient, t.value::text, t.data, t.gas,
        t.deadline, t.filler, t.status, t.block_number, t.block_hash, t.trouble, t.reason,
@@ -340,7 +336,11 @@ class Lane:
             return replace(decision, trouble=row.trouble, reason=row.reason)
         except ChainError as error:
             return replace(decision, trouble=Trouble.REFUSED, reason=error.message)
-        return replace(decision, trouble=_OUTCOMES.get(outcome, decision.trouble))
+        if outcome is SendOutcome.INSUFFICIENT_FUNDS:
+            return replace(decision, trouble=Trouble.INSUFFICIENT_FUNDS)
+        if outcome is SendOutcome.UNDERPRICED and decision.trouble is None:
+            return replace(decision, trouble=Trouble.UNDERPRICED)
+        return decision
 
     async def _send_cheaper(self, row: TransactionRow) -> None:
         """Fall back on a version signed before the fees were raised beyond what there is."""
