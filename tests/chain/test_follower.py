@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.chain.support import Watch, running
+from tests.chain.support import DEADLINE, KeyAccount, Watch, running
 from tests.contract.world import Escrow, World
 from tests.fix_log import Log
 from zkchannels.chain.client import ChainClient
 from zkchannels.chain.errors import AnotherChain, IncompleteHistory
+from zkchannels.chain.lane import FeePolicy, Lane, TransactionStatus
 from zkchannels.chain.store import COMPONENT, ChainStore
 from zkchannels.devnet.anvil import Anvil
+from zkchannels.devnet.embedded import Embedded
 from zkchannels.devnet.postgres import Cluster
 from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import keccak256
@@ -374,3 +378,30 @@ async def test_expiring_event_is_readable(watch: Watch, world: World) -> None:
     assert opened.final
     assert not expiring.final
     assert len(expiring.transaction_hash) == 32
+
+
+async def test_embedded_chain(
+    embedded_chain: Embedded, store: ChainStore, database: Database
+) -> None:
+    """The chain that needs no anvil is followed, and sent to, in the same way."""
+    world = World(Escrow.deploy(embedded_chain))
+    async with contextlib.aclosing(ChainClient([embedded_chain.url])) as client:
+        watch = Watch(client, store, world)
+        lane = Lane(
+            client,
+            database,
+            KeyAccount(world.merchant),
+            name="merchant",
+            policy=FeePolicy(tip_floor=10**9, max_fee_cap=10**12),
+        )
+        async with running(watch.follower.run(), lane.run(watch.follower.heads())):
+            channel = world.open()
+            await watch.status(channel, ChannelStatus.OPEN)
+            await lane.submit(
+                "expire", to=world.escrow.address, value=0, data=calls.expire(channel)
+            )
+            await watch.status(channel, ChannelStatus.EXPIRING)
+            world.chain.mine(3)
+            await watch.status(channel, ChannelStatus.EXPIRING, final=True)
+            row = await asyncio.wait_for(lane.wait("expire"), DEADLINE)
+            assert row.status is TransactionStatus.FINAL
