@@ -347,6 +347,26 @@ async def test_database_of_another_chain(database: Database, watch: Watch, world
         await again.follower.catch_up()
 
 
+async def test_two_processes_on_one_database(
+    watch: Watch, world: World, anvil: Anvil, database_dsn: str
+) -> None:
+    """A second process that follows into the same tables does no harm, and both see the end."""
+    async with Database(database_dsn, application_name="second") as database:
+        second = Watch(watch.client, ChainStore(database), world)
+        channels = []
+        for number in range(6):
+            channels.append(world.open())
+            world.chain.mine(number)
+            await asyncio.gather(watch.follower.catch_up(), second.follower.catch_up())
+            if number % 2:
+                anvil.reorg(2)
+                world.chain.mine(1)
+            await asyncio.gather(second.follower.catch_up(), watch.follower.catch_up())
+            for channel in channels:
+                assert (await second.record(channel)).head == world.record(channel)
+        assert watch.follower.head == second.follower.head
+
+
 async def test_old_head_is_not_following(
     client: ChainClient, store: ChainStore, world: World
 ) -> None:

@@ -303,7 +303,7 @@ class Follower:
         first = await self._client.block(number)
         if first is None or first.number != number:
             raise MovedError
-        await self._advance(cursor, Advance(final=cursor.final, blocks=[first]))
+        await self._advance(cursor, Advance(final=cursor.final, onto=None, blocks=[first]))
         return True
 
     async def _find_ancestor(self, cursor: Cursor, head: Block) -> Block | None:
@@ -326,6 +326,7 @@ class Follower:
             cursor,
             Advance(
                 final=-1,
+                onto=None,
                 unwind_to=-1,
                 addresses=[replace_behind(row, row.since) for row in cursor.addresses],
             ),
@@ -358,6 +359,7 @@ class Follower:
                 cursor,
                 Advance(
                     final=final,
+                    onto=ancestor.hash,
                     unwind_to=unwind_to,
                     blocks=blocks,
                     logs=logs,
@@ -452,6 +454,7 @@ class Follower:
             cursor,
             Advance(
                 final=cursor.final,
+                onto=tip.hash,
                 logs=logs,
                 addresses=[replace_behind(row, behind) for row in rows],
             ),

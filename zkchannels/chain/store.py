@@ -6,8 +6,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from psycopg.errors import UniqueViolation
+
 from zkchannels.chain.errors import AnotherChain, IncompleteHistory, MalformedAnswer
 from zkchannels.chain.model import Block, Log
+from zkchannels.chain.ring import MovedError
 from zkchannels.escrow.ethereum import EthereumError
 from zkchannels.escrow.events import CHANNEL_TOPICS, ChannelEvent, EscrowEvent, decode_event
 from zkchannels.escrow.record import ChannelRecord, ImpossibleEvent, fold
@@ -60,11 +63,13 @@ class Cursor:
 class Advance:
     """One step of the follower, written in one transaction.
 
-    Blocks and events above `unwind_to` are dropped first (None: nothing is). `keep_from`: blocks
-    below it are forgotten. `addresses` replace the rows of the same address.
+    Blocks and events above `unwind_to` are dropped first (None: nothing is). `onto` is the hash of
+    the newest block then (None: there is none). `keep_from`: blocks below it are forgotten.
+    `addresses` replace the rows of the same address.
     """
 
     final: int
+    onto: bytes | None
     unwind_to: int | None = None
     blocks: Sequence[Block] = ()
     logs: Sequence[Log] = ()
@@ -180,7 +185,8 @@ class ChainStore:
         """Write one step; add to `changed` the channels with an event added, dropped or now final.
 
         They are added before the commit: when its answer is lost, they are known all the same.
-        Raises MalformedAnswer, having written nothing, for a log that no escrow can have emitted.
+        Having written nothing, it raises MalformedAnswer for a log that no escrow can have emitted,
+        and MovedError when another process of this database was quicker.
         """
         rows = [_row(log) for log in step.logs]
 
@@ -189,13 +195,16 @@ class ChainStore:
                 changed.update(await _unwind(connection, step.unwind_to))
             changed.update(await _insert_events(connection, rows))
             await _set_addresses(connection, step.addresses)
-            changed.update(await _insert_blocks(connection, step.blocks, step.final))
+            changed.update(await _insert_blocks(connection, step))
             if step.keep_from is not None:
                 await connection.execute(
                     "delete from chain_block where number < %s", [step.keep_from]
                 )
 
-        await self._database.run(write)
+        try:
+            await self._database.run(write)
+        except UniqueViolation:
+            raise MovedError from None
 
     async def _events(self, channels: Collection[bytes]) -> list[tuple[bytes, SeenEvent]]:
         rows = await self._database.fetch(
@@ -255,16 +264,16 @@ async def _unwind(connection: AsyncConnection[Any], to: int) -> set[bytes]:
     cursor = await connection.execute(
         "delete from chain_event where block_number > %s returning channel", [to]
     )
-    return await _channels(cursor)
+    return {channel for (channel,) in await cursor.fetchall() if channel is not None}
 
 
-async def _insert_blocks(
-    connection: AsyncConnection[Any], blocks: Sequence[Block], final: int
-) -> set[bytes]:
+async def _insert_blocks(connection: AsyncConnection[Any], step: Advance) -> set[bytes]:
     """Insert blocks and set what is final, in one round trip: all that most blocks need.
 
-    Returns the channels of events that became final.
+    Returns the channels of events that became final. Raises MovedError when the newest block is not
+    the one that the step was made for.
     """
+    blocks = step.blocks
     cursor = await connection.execute(
         "with new as (insert into chain_block (number, hash, parent_hash, timestamp, base_fee)"
         " select * from unnest("
@@ -272,18 +281,24 @@ async def _insert_blocks(
         " %(fees)s::bigint[])),"
         " old as (select final from chain_state),"
         " now as (update chain_state set final = %(final)s where final <> %(final)s)"
-        " select distinct channel from chain_event, old"
-        " where block_number > old.final and block_number <= %(final)s",
+        " select (select hash from chain_block order by number desc limit 1),"  # before the insert
+        " array(select distinct channel from chain_event, old"
+        " where block_number > old.final and block_number <= %(final)s and channel is not null)",
         {
             "numbers": [block.number for block in blocks],
             "hashes": [block.hash for block in blocks],
             "parents": [block.parent_hash for block in blocks],
             "times": [block.timestamp for block in blocks],
             "fees": [block.base_fee for block in blocks],
-            "final": final,
+            "final": step.final,
         },
     )
-    return await _channels(cursor)
+    row = await cursor.fetchone()
+    assert row is not None
+    newest, channels = row
+    if newest != step.onto:
+        raise MovedError
+    return set(channels)
 
 
 async def _insert_events(connection: AsyncConnection[Any], rows: Sequence[_Row]) -> set[bytes]:
@@ -323,7 +338,3 @@ async def _set_addresses(
             " where chain_address.since = excluded.since",  # else `watch` was called meanwhile
             [address.address, address.since, address.behind],
         )
-
-
-async def _channels(cursor: Any) -> set[bytes]:
-    return {bytes(channel) for (channel,) in await cursor.fetchall() if channel is not None}
