@@ -90,17 +90,21 @@ class Link:
             failures = 0
             while True:
                 began = asyncio.get_running_loop().time()
-                await self._serve_once(handlers, group)
+                await self._serve_once(handlers, group, first=not failures)
                 lasted = asyncio.get_running_loop().time() - began
                 failures = 0 if lasted >= STABLE_AFTER else failures + 1
                 self._on_status("waiting for the daemon")
                 await asyncio.sleep(delay(failures, random.random()))  # noqa: S311 - a jitter
 
-    async def _serve_once(self, handlers: Handlers, group: asyncio.TaskGroup) -> None:
+    async def _serve_once(
+        self, handlers: Handlers, group: asyncio.TaskGroup, *, first: bool
+    ) -> None:
         try:
             peer = await self._dial(handlers)
         except OSError as error:
-            log.info("daemon_not_reached", reason=error.strerror or str(error))
+            # A daemon that is away for days is told once, not with every attempt.
+            tell = log.info if first else log.debug
+            tell("daemon_not_reached", reason=error.strerror or str(error))
             return
         try:
             attached = await self._introduce(peer)

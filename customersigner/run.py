@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,7 @@ def run(settings: Settings, policy: Policy, wallet: Wallet) -> int:
     Raises StoreError when the store cannot be used.
     """
     configure("customersigner", level=settings.log_level)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the seed
     notifier = Notifier.from_environment()
     store = Store.open(settings.store_file, wallet.identity)
     try:

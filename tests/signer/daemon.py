@@ -20,7 +20,7 @@ from zkchannels.jsonrpc.peer import Peer
 from zkchannels.jsonrpc.server import serve
 from zkchannels.wire import signer as wire
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Daemon:

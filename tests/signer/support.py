@@ -220,9 +220,18 @@ class Desk:
         self.store.close()
 
     async def call(self, method: Method[Any, Any], params: Any) -> Any:
-        """Call a method as the link does: parameters and result go through JSON."""
+        """Call a method as the link does: parameters and result go through JSON.
+
+        An error must be one that the method is documented to give.
+        """
         decoded = method.decode_params(msgspec.Raw(msgspec.json.encode(params)))
-        return method.decode_result(msgspec.json.encode(self._methods[method](decoded)))
+        try:
+            answer = self._methods[method](decoded)
+        except RpcError as error:
+            if kind_of(error) not in method.errors:
+                raise AssertionError(f"{method.name} gives {error.data}") from error
+            raise
+        return method.decode_result(msgspec.json.encode(answer))
 
     async def channel(self, merchant: Merchant | None = None, **options: Any) -> Channel:
         """A channel in a registered escrow, nothing proved yet."""
