@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -61,12 +60,12 @@ def show_words(words: str, output: TextIO) -> None:
     output.flush()
 
 
-def _asked(*, confirm: bool, ask: Callable[[str], str] = getpass.getpass) -> bytes:
+def _asked(*, confirm: bool) -> bytes:
     if not sys.stdin.isatty():
         raise PassphraseUnavailable(
             f"no passphrase: give --passphrase-file, a credential {CREDENTIAL}, or a terminal"
         )
-    first = ask("Passphrase of the seed: ")
-    if confirm and ask("The same again: ") != first:
+    first = getpass.getpass("Passphrase of the seed: ")
+    if confirm and getpass.getpass("The same again: ") != first:
         raise PassphraseUnavailable("the two passphrases differ")
     return first.encode()

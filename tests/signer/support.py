@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,9 +203,11 @@ class Channel:
 class Desk:
     """A signer without a link: its methods are called directly."""
 
-    def __init__(self, folder: Path, *, policy: Policy | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, policy: Policy | None = None, entropy: bytes = ENTROPY
+    ) -> None:
         self.folder = folder
-        self.wallet = Wallet(ENTROPY)
+        self.wallet = Wallet(entropy)
         self.policy = policy or Policy()
         self.open()
 
@@ -238,6 +240,15 @@ class Desk:
         merchant = merchant or Merchant()
         await self.call(wire.ESCROW, merchant.registration)
         return Channel(self.call, merchant, self.wallet.account.address, **options)
+
+
+def now(answer: Coroutine[None, None, Any]) -> Any:
+    """The answer of a desk, which never waits for anything and needs no event loop."""
+    try:
+        answer.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("a desk never waits")
 
 
 async def refused(asked: Awaitable[Any]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Coroutine
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.signer.support import CHAIN, ESCROW, GUARD, Channel, Desk, Merchant
+from tests.signer.support import CHAIN, ESCROW, GUARD, Channel, Desk, Merchant, now
 from zkchannels import abacus
 from zkchannels.escrow import calls
 from zkchannels.jsonrpc.errors import RpcError
@@ -243,19 +242,10 @@ class StolenDaemon(RuleBasedStateMachine):
 
     def _ask(self, method: Any, params: Any) -> Any:
         try:
-            return _now(self.desk.call(method, params))
+            return now(self.desk.call(method, params))
         except RpcError:
             return None
 
 
-def _now(answer: Coroutine[None, None, Any]) -> Any:
-    """The answer of a desk, which never waits for anything and needs no event loop."""
-    try:
-        answer.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("a desk never waits")
-
-
-StolenDaemon.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+StolenDaemon.TestCase.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
 TestStolenDaemon = StolenDaemon.TestCase

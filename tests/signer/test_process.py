@@ -19,7 +19,7 @@ from customersigner import seedfile
 from customersigner.derivation import Wallet, entropy_of
 from customersigner.store import Store
 from tests.signer.daemon import PATIENCE, Daemon, caller, listening, running
-from tests.signer.support import Channel, Merchant
+from tests.signer.support import Channel, Desk, Merchant, now
 from zkchannels import abacus
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.service.secretfile import write_secret
@@ -230,17 +230,53 @@ def test_a_seed_is_restored_from_its_words(folder: Path) -> None:
     assert "sausage" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("answers", [("one", "one"), ("one", "other"), ("", "")])
+def test_a_passphrase_is_asked_twice_and_never_shown(folder: Path, answers: list[str]) -> None:
+    """On a terminal a new passphrase is typed twice, unseen; a difference or nothing is refused."""
+    (folder / "state" / "seed").unlink()
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [
+            *("setsid", "--ctty", "--wait", sys.executable, "-m", "customersigner"),
+            *("--state-directory", str(folder / "state"), "init"),
+        ],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = ""
+    for prompt, answer in zip(("Passphrase of the seed: ", "again: "), answers, strict=True):
+        while prompt not in shown:
+            shown += os.read(controller, 4096).decode()
+        os.write(controller, answer.encode() + b"\n")
+    good = answers == ("one", "one")
+    assert (process.wait(PATIENCE) == 0) is good
+    shown += os.read(controller, 65536).decode()
+    os.close(controller)
+    assert (folder / "state" / "seed").exists() is good
+    assert ("These words are the wallet" in shown) is good
+    assert not any(answer and f": {answer}" in shown for answer in answers)
+
+
 def test_show_tells_the_wallet_and_its_channels(folder: Path) -> None:
-    """It prints account, identity and channels, also beside a running signer, and no secret."""
-    Store.open(folder / "state" / "signer.sqlite", WALLET.identity).close()
-    done = command(folder, "show", *with_passphrase(folder))
+    """It prints account, identity and channels, and no secret, also beside a running signer."""
+    desk = Desk(folder / "state", entropy=entropy_of(WORDS))
+    try:
+        channel = now(desk.channel())
+        now(channel.establish())
+        secret = now(channel.pay(7)).secret
+        now(channel.close())
+        done = command(folder, "show", *with_passphrase(folder))
+    finally:
+        desk.close()
     assert done.returncode == 0
-    assert done.stdout.split() == [
-        "account",
-        checksum(WALLET.account.address),
-        "identity",
-        checksum(WALLET.identity),
-    ]
+    account, identity, shown = done.stdout.splitlines()
+    assert account.split() == ["account", checksum(WALLET.account.address)]
+    assert identity.split() == ["identity", checksum(WALLET.identity)]
+    assert f"0x{channel.id.hex()}" in shown
+    assert shown.endswith("state 1: 993 / 57 units, closing")
+    assert secret.hex() not in done.stdout
 
 
 @pytest.mark.parametrize("fault", ["passphrase", "empty", "open", "seed", "tampered", "missing"])
