@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,7 +31,7 @@ from zkchannels.abacus import (
 from zkchannels.abacus._backend import Backend, Point, load_backend
 
 TARGET = 1.3
-ROUNDS = 15
+ROUNDS = 20
 CONTEXT = context(31337, b"\x11" * 20, b"\x44" * 16)
 COUNTS: Counter[str] = Counter()
 
@@ -208,19 +207,21 @@ def measure(name: str) -> dict[str, Any]:
             single[operation].append(seconds(work, repeat))
         for field, times in whole.items():
             times.append(seconds(getattr(payment, field), 12))
-    cost = {operation: median(times) for operation, times in single.items()}
+    # The best of many rounds is what the machine can do; the rest is other programs' work.
+    cost = {operation: min(times) for operation, times in single.items()}
+    best = {field: min(times) for field, times in whole.items()}
     return {
         "backend": name,
         "operations_us": {operation: value * 1e6 for operation, value in cost.items()},
         "results": [
             {
                 "name": field,
-                "milliseconds": median(times) * 1e3,
+                "milliseconds": best[field] * 1e3,
                 "operations_milliseconds": _limit(counted[field], cost) * 1e3,
-                "ratio": median(times) / _limit(counted[field], cost),
+                "ratio": best[field] / _limit(counted[field], cost),
                 "operations": dict(counted[field]),
             }
-            for field, times in whole.items()
+            for field in whole
         ],
     }
 
@@ -231,7 +232,7 @@ def _limit(counted: Counter[str], cost: dict[str, float]) -> float:
 
 def report(measured: dict[str, Any]) -> None:
     """Print one backend's figures for a reader."""
-    print(f"{measured['backend']}: CPU time, median of {ROUNDS} rounds")
+    print(f"{measured['backend']}: CPU time, best of {ROUNDS} rounds")
     for result in measured["results"]:
         verdict = "within" if result["ratio"] <= TARGET else "ABOVE"
         print(
