@@ -73,6 +73,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """The most that the merchant itself pays into a new channel."""
     sessions_per_address: Annotated[int, Meta(ge=1)] = 64
     session_lifetime: Seconds = 600.0
+    strikes_per_address: Annotated[int, Meta(ge=1)] = 1000
+    """Refused proofs and new channels per hour: what is kept for ever without being paid for."""
     connections_per_address: Annotated[int, Meta(ge=1)] = 256
     connections: Annotated[int, Meta(ge=1)] = 10_000
     idle: Seconds = 600.0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from merchantd.addresses import source_of
 from merchantd.approver import Approval, Approver, ApproverUnavailable, Rejected
 from merchantd.decisions import LocalChannel, agreed_terms
+from merchantd.patience import Patience
 from merchantd.store.records import Conflict, Establishment, Payment, ProveStanding, Records
 from zkchannels.abacus import (
     CLOSE,
@@ -115,6 +116,7 @@ class MerchantHandlers:
         self._limits = limits
         self._confirmations = confirmations
         self._proposing: Counter[str] = Counter()
+        self._patience = Patience(limits.strikes_per_address)
 
     def register(self, handlers: Handlers) -> None:
         """Offer every method of the protocol."""
@@ -191,13 +193,14 @@ class MerchantHandlers:
             raise _refusal("rejected", "the deposits add up to 2**63 or more")
 
     async def establish_prove(
-        self, params: wire.EstablishProveParams, _peer: Peer
+        self, params: wire.EstablishProveParams, peer: Peer
     ) -> wire.BlindedAuthorization:
         """Record a channel with its first commitments and sign its first close state."""
-        return await _until_settled(lambda: self._establish_prove(params))
+        source = _source(peer)
+        return await _until_settled(lambda: self._establish_prove(params, source))
 
     async def _establish_prove(
-        self, params: wire.EstablishProveParams
+        self, params: wire.EstablishProveParams, source: str
     ) -> wire.BlindedAuthorization:
         commitments = params.proof[_ESTABLISH_COMMITMENTS]
         known = await self._records.channel_of_session(params.session)
@@ -231,9 +234,11 @@ class MerchantHandlers:
             )
         except AbacusError:
             await self._records.refuse(channel, commitments, params.session)
+            self._patience.strike(source)
             raise _bad_proof() from None
         signature = self._key.blind_sign(accepted.close)
         await self._records.establish(channel, commitments, params.session, signature)
+        self._patience.strike(source)
         _log.info("channel_established", channel=channel.hex())
         return wire.BlindedAuthorization(signature)
 
@@ -290,13 +295,14 @@ class MerchantHandlers:
             )
         return self._proposal(session)
 
-    async def pay_prove(
-        self, params: wire.PayProveParams, _peer: Peer
-    ) -> wire.BlindedAuthorization:
+    async def pay_prove(self, params: wire.PayProveParams, peer: Peer) -> wire.BlindedAuthorization:
         """Bind a nonce to commitments and sign the new close state."""
-        return await _until_settled(lambda: self._pay_prove(params))
+        source = _source(peer)
+        return await _until_settled(lambda: self._pay_prove(params, source))
 
-    async def _pay_prove(self, params: wire.PayProveParams) -> wire.BlindedAuthorization:
+    async def _pay_prove(
+        self, params: wire.PayProveParams, source: str
+    ) -> wire.BlindedAuthorization:
         commitments = params.proof[_PAY_COMMITMENTS]
         try:
             nonce = decode_scalar(params.nonce)
@@ -322,6 +328,7 @@ class MerchantHandlers:
             )
         except AbacusError:
             await self._records.refuse(params.nonce, commitments, params.session)
+            self._patience.strike(source)
             raise _bad_proof() from None
         signature = self._key.blind_sign(accepted.close)
         await self._records.bind(params.nonce, commitments, params.session, signature)
@@ -497,6 +504,8 @@ class MerchantHandlers:
                 del self._proposing[source]
 
     async def _check_room(self, source: str) -> None:
+        if self._patience.exhausted(source):
+            raise _refusal("too_many_sessions", "too many channels or bad proofs in this hour")
         waiting = self._proposing[source]
         limit = self._limits.sessions_per_address
         if waiting > limit or waiting + await self._records.open_sessions(source) > limit:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from merchantd.errors import KeyMismatch
+from merchantd.terms import INSTALLATION_LENGTH
 from zkchannels.abacus import InvalidKey, SecretKey
 from zkchannels.service.secretfile import read_secret, write_secret
 
-INSTALLATION_LENGTH = 16
 _SECRET_LENGTH = 192
 
 

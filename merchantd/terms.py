@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from zkchannels.amounts import Asset
 
+INSTALLATION_LENGTH = 16
+"""Bytes of the number that ties a key file to its one database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from merchantd.errors import KeyMismatch, TermsMismatch
-from merchantd.keyfile import INSTALLATION_LENGTH
-from merchantd.terms import Terms
+from merchantd.terms import INSTALLATION_LENGTH, Terms
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -25,7 +25,7 @@ def site(anvil: Anvil, database_dsn: str, tmp_path: Path) -> Iterator[MerchantSi
     made = MerchantSite(tmp_path, anvil, database_dsn)
     made.write_config()
     made.write_account(MERCHANT_KEY_HEX)
-    made.init()
+    made.init_here()
     yield made
     made.stop_all()
 
@@ -42,7 +42,7 @@ def shared_site(
         made = MerchantSite(tmp_path_factory.mktemp("merchant"), chain, dsn)
         made.write_config("[approver]\nautomatic_refunds = 1000\n")
         made.write_account(MERCHANT_KEY_HEX)
-        made.init()
+        made.init_here()
         made.start()
         yield made
         made.stop_all()

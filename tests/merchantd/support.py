@@ -22,6 +22,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from merchantd.config import read_settings
+from merchantd.initialise import Asset, initialise
 from zkchannels.abacus import (
     ChannelSecrets,
     EstablishBlindings,
@@ -154,6 +156,12 @@ class MerchantSite:
         self.escrow = parse_address(said["escrow"])
         self.fingerprint = said["certificate"]
         return said
+
+    def init_here(self) -> None:
+        """What `init` does, in this process: much quicker than a program's start."""
+        asset = Asset(token=bytes(20), symbol="ETH", decimals=18, unit=UNIT, delay=DELAY)
+        done = asyncio.run(initialise(read_settings(self.config), asset))
+        self.escrow, self.fingerprint = done.escrow.address, done.fingerprint
 
     def json(self, *arguments: str) -> dict[str, Any]:
         """Run a command with --json and return what it says."""

@@ -332,3 +332,25 @@ async def test_old_view_of_the_chain_stops_payments(site: MerchantSite) -> None:
         site.anvil.mine()
         await site.seen(site.anvil.head())
         await customer.revoke(peer, channel, late)
+
+
+async def test_one_address_cannot_fill_the_records(site: MerchantSite) -> None:
+    """After so many channels and bad proofs in an hour an address waits, others do not."""
+    site.write_config("[limits]\nstrikes_per_address = 3\n")
+    site.start()
+    customer = Customer(site, DEV_KEYS[1])
+    async with customer.connect() as peer:
+        channel = await customer.establish(peer, 1_000)
+        await customer.pay(peer, channel, 1)
+        for number in range(2):
+            session = await customer.propose_pay(peer, 1)
+            step = await customer.pay_step(peer, channel, 1, session, attempt=number)
+            proof = step.request.proof[:-1] + b"\0"
+            bad = wire.PayProveParams(session, step.request.nonce, proof)
+            with refused("bad_proof"):
+                await peer.request(wire.PAY_PROVE, bad)
+        with refused("too_many_sessions"):
+            await customer.propose_pay(peer, 1)
+    neighbour = Customer(site, DEV_KEYS[1])
+    async with neighbour.connect() as peer:
+        await neighbour.propose_pay(peer, 1)

@@ -23,7 +23,7 @@ def site_on_own_cluster(
     made = MerchantSite(tmp_path, anvil, own_cluster.dsn("merchant"))
     made.write_config()
     made.write_account(MERCHANT_KEY_HEX)
-    made.init()
+    made.init_here()
     yield made
     made.stop_all()
 
