@@ -22,45 +22,49 @@ def shared_escrows() -> _Shared:
     return {}
 
 
-def _escrow(chain: DevChain, asset: str, shared: _Shared) -> Escrow:
-    found = shared.get((chain.url, asset))
+def _escrow(request: pytest.FixtureRequest, chain: str, asset: str) -> Escrow:
+    shared: _Shared = request.getfixturevalue("shared_escrows")
+    found = shared.get((chain, asset))
     if found is None:
+        name = "shared_anvil" if chain == "anvil" else "shared_embedded_chain"
+        node: DevChain = request.getfixturevalue(name)
         token = bytes(20)
         if asset == "token":
-            token = chain.deploy(DEV_KEYS[0], artefact.token_deployment_data())
-        found = shared[chain.url, asset] = Escrow.deploy(chain, token=token)
+            token = node.deploy(DEV_KEYS[0], artefact.token_deployment_data())
+        found = shared[chain, asset] = Escrow.deploy(node, token=token)
     found.open_books()
     return found
 
 
+def _checked(escrow: Escrow) -> Iterator[World]:
+    world = World(escrow)
+    yield world
+    world.escrow.check_books()
+
+
+# Tokens on the embedded chain, the slowest of the four, are left to `token_world` and the gas test.
+@pytest.fixture(params=["anvil native", "anvil token", "embedded native"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world of either asset; its books are checked in the end."""
+    yield from _checked(_escrow(request, *request.param.split()))
+
+
 @pytest.fixture(params=["native", "token"])
-def asset(request: pytest.FixtureRequest) -> str:
-    """Both assets, one after the other."""
-    return str(request.param)
+def anvil_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world of either asset on anvil, for tests of many steps."""
+    yield from _checked(_escrow(request, "anvil", request.param))
 
 
-@pytest.fixture
-def world(chain: DevChain, asset: str, shared_escrows: _Shared) -> Iterator[World]:
-    """A world on both chains with both assets; its books are checked in the end."""
-    world = World(_escrow(chain, asset, shared_escrows))
-    yield world
-    world.escrow.check_books()
+@pytest.fixture(params=["anvil", "embedded"])
+def native_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world of the native coin on either chain."""
+    yield from _checked(_escrow(request, request.param, "native"))
 
 
-@pytest.fixture
-def native_world(chain: DevChain, shared_escrows: _Shared) -> Iterator[World]:
-    """A world of the native coin on both chains."""
-    world = World(_escrow(chain, "native", shared_escrows))
-    yield world
-    world.escrow.check_books()
-
-
-@pytest.fixture
-def token_world(chain: DevChain, shared_escrows: _Shared) -> Iterator[World]:
-    """A world of the test token on both chains."""
-    world = World(_escrow(chain, "token", shared_escrows))
-    yield world
-    world.escrow.check_books()
+@pytest.fixture(params=["anvil", "embedded"])
+def token_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world of the test token on either chain."""
+    yield from _checked(_escrow(request, request.param, "token"))
 
 
 @pytest.fixture

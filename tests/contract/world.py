@@ -177,7 +177,9 @@ class World:
 
     def pass_deadline(self, channel: int) -> None:
         """Move the chain's time behind a channel's deadline."""
-        self.chain.increase_time(self.record(channel).deadline - self.chain.time() + 1)
+        missing = self.record(channel).deadline + 1 - self.chain.time()
+        if missing > 0:
+            self.chain.increase_time(missing)
 
     # Channels in each status
 

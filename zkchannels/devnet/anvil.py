@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -31,8 +32,8 @@ class Anvil(DevChain):
     """A running anvil, with the rules of Prague unless another hardfork is named.
 
     `finality` is how many blocks `finalized` lags behind the head (a multiple of 2; `safe` lags
-    half as many). `state` is a file that keeps the chain across `restart`. With `block_time`
-    (seconds) blocks come at this interval only, else one for each transaction.
+    half as many). `state` is a file that keeps the chain from `stop` to `restart`. With
+    `block_time` (seconds) blocks come at this interval only, else one for each transaction.
     """
 
     def __init__(
@@ -48,8 +49,7 @@ class Anvil(DevChain):
         self._options += ["--chain-id", str(self.chain_id), "--host", "127.0.0.1"]
         if block_time is not None:
             self._options += ["--block-time", str(block_time)]
-        if state is not None:
-            self._options += ["--state", str(state)]
+        self._state = state
         child, url = self._start(port)
         super().__init__(child, url)
 
@@ -59,8 +59,18 @@ class Anvil(DevChain):
 
     def _start(self, port: int) -> tuple[Child, str]:
         command = [executable(), "--port", str(port), *self._options]
+        if self._state is not None and self._state.exists():
+            command += ["--load-state", str(self._state)]
         child = Child(command, ready="Listening on ")
         return child, "http://" + child.ready_line.split()[-1]
+
+    def stop(self) -> None:
+        """End the node's process, its chain saved first if there is a state file."""
+        if self._state is not None and self._child.running:
+            # anvil's own saving at its exit is lost now and then
+            dump = bytes.fromhex(self.call("anvil_dumpState")[2:])
+            self._state.write_bytes(gzip.decompress(dump))
+        super().stop()
 
     # What only anvil can do
 

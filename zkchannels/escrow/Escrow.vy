@@ -562,11 +562,12 @@ def _verify(message: uint256[5], signature: Bytes[256]) -> bool:
     if keccak256(slice(signature, 0, 128)) == keccak256(abi_encode(empty(uint256[4]))):
         return False  # with sigma1 at infinity the equation says nothing
     own: Bytes[1792] = key
+    combined: Bytes[256] = self._combine(own, message)
     success: bool = False
     answer: Bytes[32] = b""
     success, answer = raw_call(
         PAIRING,
-        concat(slice(signature, 0, 128), self._combine(own, message), slice(signature, 128, 128), slice(own, 0, 256)),
+        concat(slice(signature, 0, 128), combined, slice(signature, 128, 128), slice(own, 0, 256)),
         max_outsize=32,
         is_static_call=True,
         revert_on_failure=False,
