@@ -177,6 +177,7 @@ class Daemon:
                 await self._prepare()
                 group.create_task(self._owner.run_subscriptions(), name="subscriptions")
                 group.create_task(self._renew_lease(), name="lease")
+                group.create_task(self._witness_database(), name="database")
                 group.create_task(self._watcher.run(), name="watcher")
                 group.create_task(self._merchants.run(), name="merchants")
                 group.create_task(self._runner.run(), name="operations")
@@ -218,6 +219,18 @@ class Daemon:
             except LeaseLost:
                 log.error("lease_lost")
                 await self._database.take_lease()
+
+    async def _witness_database(self) -> None:
+        """Keep an idle connection that sees the server's end at once, then wait for its return."""
+        while True:
+            try:
+                async with await self._database.listen("customerd") as listener:
+                    async for _ in listener:
+                        continue
+            except DatabaseUnavailable as error:
+                log.error("database_lost", reason=str(error))
+                await self._database.wait_available()
+                log.info("database_back")
 
     async def _keep_watchdog(self) -> None:
         """Feed systemd's watchdog from the event loop, as long as it turns."""

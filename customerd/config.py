@@ -76,6 +76,8 @@ class MerchantSettings(Section, frozen=True):
     connect_timeout: Duration = 10.0
     message_timeout: Duration = 60.0
     approval_timeout: Duration = 360.0
+    patience: Duration = 10.0
+    """How long a merchant that says "later" is asked again before a payment is refused."""
     warm: bool = True
     """Keep one unused connection per merchant ready."""
     mutual_patience: Duration = 600.0

@@ -52,7 +52,7 @@ async def _authorize(run: Run, channel: Channel) -> None:
                     lambda change: operations.session_is_dead(change, run.row.operation)
                 )
                 raise Interrupted("the session is dead: propose again") from None
-            raise merchant_says(error) from None
+            raise merchant_says(run, error) from None
     run.step("authorize")
     try:
         authorization = await run.around.gateway.request(
@@ -100,7 +100,7 @@ async def _propose_and_prove(run: Run, peer: Peer, channel: Channel) -> AttemptR
             timeout=run.around.settings.merchant.approval_timeout,
         )
     except RpcError as error:
-        raise merchant_says(error) from None
+        raise merchant_says(run, error) from None
     run.step("prove")
     try:
         await register_escrow(run.around.gateway, escrow)

@@ -74,7 +74,7 @@ async def _propose_and_prove(
     except RpcError as error:
         if dead is not None and kind_of(error) != "rejected":
             raise Interrupted(error.message) from None
-        raise merchant_says(error) from None
+        raise merchant_says(run, error) from None
     except Interrupted as error:
         if dead is None and run.around.gateway.ready:
             raise Refused("merchant_unreachable", str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from customerd.watch.watcher import Watcher
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
+from zkchannels.wire.errors import kind_of
 
 T = TypeVar("T")
 P = TypeVar("P", bound=msgspec.Struct)
@@ -135,6 +137,10 @@ class Run:
             raise Interrupted(f"merchant: {type(error).__name__}") from None
 
 
-def merchant_says(error: RpcError) -> Refused:
-    """Return the refusal that a merchant's error before any proof means."""
+def merchant_says(run: Run, error: RpcError) -> Exception:
+    """Return what a merchant's error before any proof means: a refusal, or to ask again soon."""
+    if kind_of(error) in ("later", "too_many_sessions"):
+        if time.time() - run.row.created < run.around.settings.merchant.patience:
+            return Interrupted(error.message)
+        return Refused("merchant_unreachable", error.message)
     return Refused("rejected_by_merchant", error.message or "the merchant refused")

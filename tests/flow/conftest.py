@@ -10,7 +10,7 @@ import pytest
 
 from tests.flow.world import World
 from zkchannels.devnet.network import Network
-from zkchannels.devnet.postgres import THROWAWAY, Cluster
+from zkchannels.devnet.postgres import DURABLE, THROWAWAY, Cluster
 
 _NUMBERS = itertools.count(1)
 
@@ -35,5 +35,21 @@ def world(shared_network: Network) -> World:
 def own_world(memory_directory: Path) -> Iterator[World]:
     """A network of the test's own, PostgreSQL included, to be broken at will."""
     directory = memory_directory / f"own{next(_NUMBERS)}"
-    with Network(directory, postgres=THROWAWAY, merchants=("coffee",)) as network:
+    # Durable settings: a killed server must come back with everything it committed.
+    with Network(directory, postgres=DURABLE, merchants=("coffee",)) as network:
         yield World(network, prefix="own")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show the ends of all services' logs beside a failure."""
+    report = yield
+    world = getattr(item, "funcargs", {}).get("world") or getattr(item, "funcargs", {}).get(
+        "own_world"
+    )
+    if report.failed and isinstance(world, World):
+        for path in sorted(world.network.directory.rglob("*.log")):
+            if path.name != "postgres.log":
+                end = "\n".join(path.read_text(errors="replace").splitlines()[-30:])
+                report.sections.append((str(path.relative_to(world.network.directory)), end))
+    return report

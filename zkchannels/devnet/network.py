@@ -30,7 +30,7 @@ from zkchannels.escrow import calls
 from zkchannels.escrow.artefact import token_deployment_data
 from zkchannels.escrow.ethereum import PrivateKey, checksum, parse_address
 from zkchannels.jsonrpc.client import BlockingClient
-from zkchannels.jsonrpc.errors import RequestTimeout
+from zkchannels.jsonrpc.errors import RequestTimeout, RpcError
 
 ETHER = 10**18
 DELAY = 3600
@@ -118,7 +118,9 @@ class Network:
     def start_chain(self) -> None:
         """Start anvil where $ANVIL names one, else the embedded chain; deploy the test token."""
         if os.environ.get("ANVIL"):
-            self.chain = self._stack.enter_context(Anvil(block_time=self.block_time))
+            state = self.directory / "anvil.json"
+            anvil = Anvil(block_time=self.block_time, state=state)
+            self.chain = self._stack.enter_context(anvil)
         else:
             self.chain = self._stack.enter_context(Embedded(block_time=self.block_time))
         if len(self._merchant_names) > 1:
@@ -273,7 +275,8 @@ class Network:
     def _wait(self, method: str, params: dict[str, Any], holds: Callable[[Any], object]) -> Any:
         """Look at every event, and now and then for what has none (the chain's freshness)."""
         with BlockingClient(str(self.socket), timeout=LOOK_AGAIN) as events:
-            events.call("subscribe", {})
+            with contextlib.suppress(RpcError):  # without a database there are no events
+                events.call("subscribe", {})
             while True:
                 found = self.rpc(method, **params)
                 if holds(found):
