@@ -39,8 +39,7 @@ def establish(channel: Channel | None, terms: Terms, operation: bytes) -> Channe
         raise _refusal("already_different", "this channel was proved with other terms")
     if channel.next_index > 1 or channel.closing is not None:
         raise _refusal("out_of_order", "the channel is past its establishment")
-    known = channel.proved
-    if known != first:
+    if (channel.attempts[0] if channel.accepted is None else channel.accepted.step) != first:
         raise _refusal("already_different", "this channel was proved for another operation")
     return channel
 

@@ -113,7 +113,8 @@ class Link:
             if not self._warm:
                 self._warm = True
                 group.create_task(self._warm_up())
-            await self._until_silent(peer, attached.gone_after)
+            # Twice what the daemon allows itself: it is the one to decide that a link is dead.
+            await self._until_silent(peer, 2 * attached.gone_after)
             log.warning("link_lost")
         except (ConnectionLost, RequestTimeout) as error:
             log.warning("link_lost", reason=str(error))
@@ -149,17 +150,17 @@ class Link:
             timeout=INTRODUCTION_TIMEOUT,
         )
 
-    async def _until_silent(self, peer: Peer, gone_after: float) -> None:
+    async def _until_silent(self, peer: Peer, patience: float) -> None:
         """Return when the connection ended, or when the daemon said nothing for too long."""
         loop = asyncio.get_running_loop()
-        while (left := self._heard + gone_after - loop.time()) > 0:
+        while (left := self._heard + patience - loop.time()) > 0:
             try:
                 async with asyncio.timeout(left):
                     await peer.wait_closed()
             except TimeoutError:
                 continue
             return
-        log.warning("daemon_silent", seconds=gone_after)
+        log.warning("daemon_silent", seconds=patience)
 
     def _handlers(self, group: asyncio.TaskGroup) -> Handlers:
         handlers = Handlers(task_group=group)

@@ -463,19 +463,17 @@ def _adopted_steps(params: wire.AdoptParams) -> tuple[Step, Step | None, Step | 
     )
     if (previous is None) != (step.index == 0) or (step.index == 0 and step.amount):
         raise _refusal("invalid", "every state but the first has one before it")
-    if previous is not None and previous.index != step.index - 1:
-        raise _refusal("invalid", "the step before is not the one before")
+    old = None
+    if previous is not None:
+        old = decide.before(step, previous.attempt, previous.operation, previous.amount)
+        if previous.index != old.index or min(old.customer_balance, old.merchant_balance) < 0:
+            raise _refusal("invalid", "the step before does not lead here")
     if proved is not None and proved.index != step.index + 1:
         raise _refusal("invalid", "the proof is not for the next state")
-    return (
-        step,
-        None
-        if previous is None
-        else decide.before(step, previous.attempt, previous.operation, previous.amount),
-        None
-        if proved is None
-        else decide.after(step, proved.attempt, proved.operation, proved.amount),
-    )
+    new = None
+    if proved is not None:
+        new = decide.after(step, proved.attempt, proved.operation, proved.amount)
+    return step, old, new
 
 
 def _state(secrets: ChannelSecrets, step: Step) -> abacus.State:

@@ -139,7 +139,7 @@ async def test_it_waits_for_a_daemon_that_is_not_there_yet(
 async def test_a_silent_daemon_is_given_up(
     desk: Desk, worker: Worker, path: Path, log: Log
 ) -> None:
-    """When no ping comes for as long as the daemon itself named, the signer dials again."""
+    """When no ping comes for twice the time the daemon named, the signer dials again."""
     daemon = Daemon(gone_after=0.05)
     async with listening(path, daemon), linked(desk, worker, path):
         first = await daemon.attached()

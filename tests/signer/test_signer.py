@@ -81,6 +81,7 @@ async def test_repeats_answer_the_same_and_make_proofs_anew(desk: Desk) -> None:
     assert await channel.prove_establish() == first
     await channel.establish()
     one, commitments = await channel.prove_pay(5)
+    assert await channel.prove_establish() == first
     channel.merchant.session = b"\x46" * 16
     other, again = await channel.prove_pay(5)
     assert (one.nonce, commitments) == (other.nonce, again)
@@ -432,6 +433,7 @@ async def test_only_true_records_are_adopted(desk: Desk, empty: Desk) -> None:
         ("invalid", {"authorization": change(stated, customer_balance=996)}),
         ("invalid", {"channel": UNKNOWN}),
         ("invalid", {"reached": change(record.reached, attempt=1)}),
+        ("invalid", {"reached": change(record.reached, amount=100)}),
         ("invalid", {"previous": None}),
         ("invalid", {"previous": record.reached}),
         ("invalid", {"proved": record.reached}),
