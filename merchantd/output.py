@@ -18,26 +18,33 @@ def show_json(value: object) -> None:
 
 def show_table(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     """Print fields of rows under headings (heading to field); tab-separated when it is piped."""
+    cells = [[_cell(row[field]) for field in columns.values()] for row in rows]
     if not sys.stdout.isatty():
-        for row in rows:
-            cells = [_cell(row[field]) for field in columns.values()]
-            sys.stdout.write("\t".join(cells) + "\n")
+        for line in cells:
+            sys.stdout.write("\t".join(line) + "\n")
         return
     from rich.console import Console  # noqa: PLC0415  (only where something is drawn)
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None)
     for heading in columns:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*(_cell(row[field]) for field in columns.values()))
+        # What is left of an id that does not fit names its channel all the same.
+        table.add_column(heading, no_wrap=True, overflow="crop")
+    for line in cells:
+        table.add_row(*(Text(cell) for cell in line))
     Console().print(table)
 
 
 def show_record(row: Row) -> None:
-    """Print the fields of one row, one per line."""
-    width = max(len(name) for name in row)
-    for name, value in row.items():
+    """Print the fields of one row, one per line; of an amount the text, not the units."""
+    shown = {
+        name.removesuffix("_text").replace("_", " "): value
+        for name, value in row.items()
+        if f"{name}_text" not in row
+    }
+    width = max(len(name) for name in shown)
+    for name, value in shown.items():
         sys.stdout.write(f"{name.ljust(width)}  {_cell(value)}\n")
 
 
@@ -46,4 +53,7 @@ def _cell(value: str | int | bool | None) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    # A customer's note must not steer the operator's terminal.
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value)
+    )

@@ -30,8 +30,10 @@ class Patience:
 
     def exhausted(self, source: str) -> bool:
         """Whether the address has to wait."""
-        strikes = self._strikes.get(source, ())
-        return len(strikes) >= self._limit and strikes[0] >= self._clock() - _WINDOW
+        strikes = self._strikes.get(source)
+        if strikes is None or len(strikes) < self._limit:
+            return False
+        return strikes[0] >= self._clock() - _WINDOW
 
     def _forget_quiet(self) -> None:
         """Drop the addresses that were quiet for the window; they come first."""
