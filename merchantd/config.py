@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from merchantd.errors import MarginTooLong
-from zkchannels.service.configuration import ConfigurationError, Seconds, load
+from zkchannels.service.configuration import ConfigurationError, Duration, load
 from zkchannels.wire.fields import Balance
 from zkchannels.wire.merchant import DEFAULT_PORT
 
@@ -25,7 +25,7 @@ class Chain(Struct, frozen=True, forbid_unknown_fields=True):
     """HTTP(S) addresses of Ethereum nodes, best first."""
     confirmations: Annotated[int, Meta(ge=1)] | Literal["finalized"] = "finalized"
     """When a funding is final: so many blocks, or the chain's own `finalized`."""
-    poll: Seconds = 60.0
+    poll: Duration = 60.0
     """How often the chain is read when no node announces new blocks."""
     maximum_fee: Annotated[int, Meta(gt=0)] = 500_000_000_000
     """The most that is paid per gas, in wei."""
@@ -60,7 +60,7 @@ class Approver(Struct, frozen=True, forbid_unknown_fields=True):
     """An HTTP service that is asked; without it, payments are approved automatically."""
     automatic_refunds: Balance = 0
     """The largest refund that is approved automatically, in units; 0 refuses all."""
-    timeout: Seconds = 360.0
+    timeout: Duration = 360.0
     """How long the HTTP service may think about one question."""
 
 
@@ -72,12 +72,12 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     maximum_merchant_deposit: Balance = 0
     """The most that the merchant itself pays into a new channel."""
     sessions_per_address: Annotated[int, Meta(ge=1)] = 64
-    session_lifetime: Seconds = 600.0
+    session_lifetime: Duration = 600.0
     strikes_per_address: Annotated[int, Meta(ge=1)] = 1000
     """Refused proofs and new channels per hour: what is kept for ever without being paid for."""
     connections_per_address: Annotated[int, Meta(ge=1)] = 256
     connections: Annotated[int, Meta(ge=1)] = 10_000
-    idle: Seconds = 600.0
+    idle: Duration = 600.0
     """After how long without a message a connection is closed; above the approver's timeout."""
 
 
@@ -87,7 +87,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     chain: Chain
     database: str = "dbname=merchantd"
     """How PostgreSQL is reached (libpq connection string)."""
-    margin: Seconds = 3600.0
+    margin: Duration = 3600.0
     """The longest reorganisation expected; claims wait so long after a deadline."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     listen: Listen = Listen()

@@ -18,8 +18,6 @@ S = TypeVar("S", bound=Struct)
 Duration = Annotated[float, Meta(ge=0, extra={"duration": True})]
 """Seconds; in a file or the environment text like "250ms", "60s", "48h", "1h30m", or a number."""
 
-Seconds = Duration
-
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|m|h|d) *")
 
