@@ -29,7 +29,7 @@ test: static ## everything: the fast part and all tests, in random order, warnin
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m pytest tests $(PYTEST)
 
 bench: environment ## the benchmarks, each beside its comparison
-	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m bench
+	@ANVIL="$$(tools/anvil)" && export ANVIL && for file in bench/*.py; do $(python) $$file || exit 1; done
 
 clean: ## remove everything made here: .venv, .cache and the tools' caches
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
