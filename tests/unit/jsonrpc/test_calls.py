@@ -351,7 +351,7 @@ async def scripted(
             await ended.wait()
 
 
-DEEP = b"[" * 9000 + b"]" * 9000
+DEEP = b"[" * 100_000 + b"]" * 100_000
 RIGHT = b'{"jsonrpc":"2.0","id":1,"result":7}'
 
 
