@@ -26,6 +26,8 @@ SHORTEST_DELAY: Final = 0.2
 LONGEST_DELAY: Final = 30.0
 STABLE_AFTER: Final = 1.0
 """Seconds after which a link counts as having worked, so that the next one is dialled at once."""
+QUIET: Final = 0.2
+"""Seconds without a request after which the signer prepares its tables."""
 INTRODUCTION_TIMEOUT: Final = 10.0
 
 log = get_logger("customersigner.link")
@@ -81,6 +83,7 @@ class Link:
         self._worker = worker
         self._on_status = on_status
         self._heard = 0.0
+        self._asked = 0.0
         self._warm = False
 
     async def run(self) -> None:
@@ -110,6 +113,7 @@ class Link:
             attached = await self._introduce(peer)
             log.info("attached", generation=attached.generation)
             self._on_status("attached to the daemon")
+            self._asked = self._heard
             if not self._warm:
                 self._warm = True
                 group.create_task(self._warm_up())
@@ -124,13 +128,21 @@ class Link:
             peer.abort()
 
     async def _warm_up(self) -> None:
-        """Prepare in several steps, so that requests come in between."""
-        await self._worker.run(self._signer.practise)
+        """Prepare in several steps, each when the daemon has asked nothing for a moment."""
         try:
             for escrow in await self._worker.run(self._signer.escrows):
+                await self._quiet()
                 await self._worker.run(self._signer.warm, escrow)
+            await self._quiet()
+            await self._worker.run(self._signer.practise)
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error))
+
+    async def _quiet(self) -> None:
+        """Return once no request but pings came for a while."""
+        loop = asyncio.get_running_loop()
+        while (left := self._asked + QUIET - loop.time()) > 0:  # noqa: ASYNC110 - time is awaited
+            await asyncio.sleep(left)
 
     async def _introduce(self, peer: Peer) -> wire.Attached:
         wallet = self._signer.wallet
@@ -178,6 +190,7 @@ class Link:
     ) -> Callable[[Any, Peer], Awaitable[msgspec.Struct]]:
         async def handle(params: Any, _peer: Peer) -> msgspec.Struct:
             self._hear()
+            self._asked = self._heard
             return await self._worker.run(answer, params)
 
         return handle
