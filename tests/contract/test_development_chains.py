@@ -194,8 +194,9 @@ def test_logs_are_found_by_address_topic_and_block(native_world: World) -> None:
     assert found(address=checksum(bytes(20))) == []
 
 
-def test_fees_can_be_suggested(chain: DevChain) -> None:
+def test_fees_can_be_suggested(shared_embedded_chain: Embedded) -> None:
     """Fee history has one base fee more than blocks, and rewards by percentile."""
+    chain = shared_embedded_chain
     chain.faucet(bytes(20), 1)
     history = chain.call("eth_feeHistory", "0x2", "latest", [10, 50])
     assert len(history["baseFeePerGas"]) == 3
