@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.ps import CLOSE, Key
-from tests.contract.world import DELAY, Escrow, World, lock_of
+from tests.contract.world import DELAY, Escrow, Puppet, World, lock_of
 from zkchannels.devnet.accounts import DEV_KEYS
 from zkchannels.devnet.anvil import Anvil
 from zkchannels.devnet.control import DevChain
@@ -68,6 +68,8 @@ class _Meter:
         world.pass_deadline(defended)
         self._run("claim", world.stranger, calls.claim(closed))
         self._run("claim after expire", world.stranger, calls.claim(expired))
+        if world.escrow.native:
+            self._measure_withdrawal()
         return self.gas
 
     def _run(self, name: str, key: PrivateKey, data: bytes, *, value: int = 0) -> None:
@@ -97,6 +99,17 @@ class _Meter:
         self._run("fund", world.merchant, calls.fund(funded, TOTAL, TOTAL), value=value)
         world.pass_deadline(waiting)
         self._run("reclaim", world.stranger, calls.reclaim(waiting))
+
+    def _measure_withdrawal(self) -> None:
+        """Coin is only ever owed to contracts; the figure includes this one's own work."""
+        world, salt = self._world, next(self._salts)
+        puppet = Puppet(world.chain, CUSTOMER)
+        puppet.act(world.escrow.address, calls.open_(salt, 0), value=TOTAL * GWEI)
+        channel = world.channel_id(salt, puppet.address)
+        puppet.on_receive("refuse")
+        puppet.act(world.escrow.address, self._mutual_close(channel))
+        receipt = puppet.act(world.escrow.address, calls.withdraw(CUSTOMER.address))
+        self.gas["withdraw by a contract"] = receipt.gas_used
 
     def _measure_permit(self) -> None:
         world, owner, amount = self._world, self._world.stranger, TOTAL * GWEI
