@@ -91,9 +91,10 @@ class Run:
 
     async def _write(self, body: Body | None, status: str, **details: Any) -> None:
         async def change(change: Change) -> None:
+            # The outcome first: a refused establish may then delete its channel.
+            await self.trail.write(change, status=status, **details)
             if body is not None:
                 await body(change)
-            await self.trail.write(change, status=status, **details)
 
         await self.around.store.change(change)
         self.trail.committed()
