@@ -518,7 +518,7 @@ COMMANDS: dict[str, Command] = {
     },
     "subscribe": {
         "group": "Operations",
-        "summary": "Receive events as notifications on this connection.",
+        "summary": "Show events as they happen.",
         "parameters": (
             {
                 "name": "topics",

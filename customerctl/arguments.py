@@ -110,7 +110,9 @@ def _read_command(name: str, command: Command, rest: list[str]) -> Request:
     parser = _parser(name)
     for parameter in command["parameters"]:
         _add(parser, name, parameter)
-    given = vars(parser.parse_intermixed_args(rest))
+    # What follows "--" is never an option; intermixed reading does not know that.
+    read_rest = parser.parse_args if "--" in rest else parser.parse_intermixed_args
+    given = vars(read_rest(rest))
     request = Request(name, {})
     request.as_json = given.pop("as_json")
     request.socket = given.pop("socket")

@@ -192,7 +192,7 @@ def _await_end(
         raise Failure(
             INTERRUPTED,
             "interrupted",
-            f"interrupted; the {operation['kind']} is not",
+            "interrupted",
             hint=goes_on(identity),
             operation=identity,
         ) from None

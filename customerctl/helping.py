@@ -13,7 +13,7 @@ WIDTH = 80
 
 _OPTIONS = (
     ("--json", "print the result, or the error, as JSON"),
-    ("--socket PATH", f"the daemon's socket; also in the environment as {VARIABLE}"),
+    ("--socket PATH", f"where the daemon listens (or set {VARIABLE})"),
     ("--help", "explain the command"),
     ("--version", "print the version of this program"),
 )
@@ -100,7 +100,7 @@ def _about(parameter: Parameter) -> str:
     words = _lower(parameter["help"].removesuffix("."))
     if "choices" in parameter:
         words += f": {', '.join(parameter['choices'])}"
-    if "most" in parameter:
+    if "least" in parameter and "most" in parameter:
         words += f", {parameter['least']} to {parameter['most']}"
     if "default" in parameter:
         words += f" (default {parameter['default']})"

@@ -25,6 +25,11 @@ class Later:
     def _run(self) -> None:
         if self._cancelled.acquire(True, self._seconds):
             return
+        import signal
+
+        # An interrupt that another thread takes would not wake the main one from its waiting; the
+        # threads that the action starts inherit this.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with self._running:
             # Only now, as a cancellation may have come between the two locks.
             if self._cancelled.locked():

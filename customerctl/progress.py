@@ -55,13 +55,18 @@ class Progress:
             self._take(event)
 
     def stop(self, *, done: bool = False) -> None:
-        """Draw the last picture and leave it where it is; further calls do nothing."""
+        """End with the last picture, or with none when a payment is done: one line says it.
+
+        Further calls do nothing.
+        """
         if self._later is None:
             return
         self._later.cancel()
         self._later = None
         self._mark = ("✓", "green") if done else ("·", "yellow")
         if self._live is not None:
+            kind = self._operation["kind"] if self._operation else ""
+            self._live.transient = done and kind in ("pay", "refund")
             self._live.stop()
             self._live = None
 

@@ -49,13 +49,14 @@ class Table:
 
 
 class Line:
-    """One line of text."""
+    """One line of text; a `whole` one is not broken, as it is there to be copied."""
 
-    __slots__ = ("mood", "text")
+    __slots__ = ("mood", "text", "whole")
 
-    def __init__(self, text: str, mood: Mood = "") -> None:
+    def __init__(self, text: str, mood: Mood = "", *, whole: bool = False) -> None:
         self.text = text
         self.mood: Mood = mood
+        self.whole = whole
 
 
 class Raw:
@@ -102,7 +103,10 @@ def event_line(event: Result) -> Line:
     words = [clock(event["time"]), f"#{event['seq']}", f"{event['topic']}.{event['kind']}"]
     if event["label"] is not None:
         words.append(event["label"])
-    return Line("  ".join([*words, *_details(event)]), _mood_of_event(event))
+    words += _details(event)
+    if event["operation"] is not None:
+        words.append(event["operation"])
+    return Line("  ".join(words), _mood_of_event(event), whole=True)
 
 
 def outcome(operation: Result, channel: Result | None) -> list[Block]:
@@ -129,7 +133,7 @@ def _unfinished(operation: Result) -> list[Block]:
         return [Line(f"✗ {sentence}{reason}", "bad")]
     return [
         Line(f"{sentence}; the daemon goes on with it"),
-        Line(f"  customerctl wait {operation['operation']}", "dim"),
+        Line(f"  customerctl wait {operation['operation']}", "dim", whole=True),
     ]
 
 
@@ -188,7 +192,7 @@ def _getinfo(info: Result) -> list[Block]:
         ("database", ("up", "good") if info["database"] else ("does not answer", "bad")),
         ("signer", _signer_state(signer)),
         ("guard", info["guard"]),
-        ("", info["guard_balance"] or ("balance not known yet", "dim")),
+        ("guard holds", info["guard_balance"] or ("balance not known yet", "dim")),
         ("channels", str(info["channels"])),
         ("operations", f"{info['operations']} at work" if info["operations"] else "none at work"),
         ("running", f"for {duration(info['uptime'])}, pid {info['pid']}"),
@@ -262,10 +266,13 @@ def _balance(balance: Result) -> list[Block]:
             ("asset", "spendable>", "refundable>", "closing>", "escrow"),
             rows,
             empty="No channels yet.",
-            whole=("spendable>", "refundable>", "closing>"),
+            whole=("asset", "spendable>", "refundable>", "closing>"),
         ),
         Table(
-            ("pays gas", "balance>", "address"), accounts, empty="", whole=("balance>", "address")
+            ("pays gas", "balance>", "address"),
+            accounts,
+            empty="",
+            whole=("pays gas", "balance>", "address"),
         ),
     ]
 
@@ -299,7 +306,7 @@ def _channel_status(channel: Result) -> Cell:
     """Write the local status, and the chain's where it asks for attention."""
     status, chain_status = channel["status"], channel["chain_status"]
     if chain_status in _CHAIN_STATUSES:
-        return (f"{status}, {chain_status} on chain", _CHAIN_STATUSES[chain_status])
+        return (f"{status}, {chain_status}", _CHAIN_STATUSES[chain_status])
     return (status, _STATUSES.get(status, ""))
 
 
@@ -359,7 +366,7 @@ def _operations(result: Result) -> list[Block]:
             ("operation", "age>", "kind", "label", "amount>", "status"),
             rows,
             empty="No operations.",
-            whole=("operation",),
+            whole=("operation", "age>", "kind", "amount>"),
         )
     ]
 
@@ -420,7 +427,7 @@ def _history(result: Result) -> list[Block]:
             clock(event["time"]),
             (f"{event['topic']}.{event['kind']}", _mood_of_event(event)),
             event["label"] or "",
-            " ".join(_details(event)),
+            " ".join([*_details(event), *_identity(event)]),
         ]
         for event in result["events"]
     ]
@@ -445,8 +452,12 @@ def _details(event: Result) -> list[str]:
     details = {name: value for name, value in event["details"].items() if value is not None}
     kind = details.pop("operation_kind", None)
     words = [] if kind is None else [str(kind)]
-    words += [f"{name}={value}" for name, value in details.items()]
-    return words if event["operation"] is None else [*words, event["operation"]]
+    return words + [f"{name}={value}" for name, value in details.items()]
+
+
+def _identity(event: Result) -> list[str]:
+    """Name the operation where it begins; on every row it would hide the rest."""
+    return [event["operation"]] if event["operation"] and event["kind"] == "queued" else []
 
 
 def _estimate(estimate: Result) -> list[Block]:

@@ -40,34 +40,23 @@ HINTS = {
 }
 """What to do about a kind of error, where the daemon gives no hint of its own."""
 
-_HIDDEN = {
-    *range(0x20),
-    *range(0x7F, 0xA0),
-    0xAD,
-    0x61C,
-    *range(0x200B, 0x2010),
-    *range(0x2028, 0x202F),
-    *range(0x2060, 0x2070),
-    *range(0xD800, 0xE000),
-    0xFEFF,
-    *range(0xFFF9, 0xFFFC),
-    *range(0xE0000, 0xE0080),
-}
-
 
 def clean(text: str) -> str:
     """Return text from elsewhere on one line, without anything that could steer a terminal.
 
-    Control characters (also those that turn the direction of writing) become U+FFFD.
+    Spaces of all kinds become a space; what cannot be printed (control characters, also those
+    that turn the direction of writing) becomes U+FFFD.
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
-    return "".join("\ufffd" if ord(letter) in _HIDDEN else letter for letter in text)
+    return "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else "\ufffd" for letter in text
+    )
 
 
 def lines_of(text: str) -> list[str]:
     """Return the lines of text from elsewhere, each of them clean."""
-    return [clean(line.rstrip("\r").replace("\t", "    ")) for line in text.strip().split("\n")]
+    return [clean(line.rstrip("\r")) for line in text.strip().split("\n")]
 
 
 def duration(seconds: float) -> str:
@@ -100,8 +89,3 @@ def age(seconds: float) -> str:
 def clock(moment: float) -> str:
     """Write a Unix time as local date and time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-
-
-def count(number: int, noun: str) -> str:
-    """Write "1 channel", "2 channels"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

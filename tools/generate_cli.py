@@ -122,6 +122,9 @@ EXAMPLES = {
 }
 """Where nothing is said, the method's own example."""
 
+SUMMARIES = {"subscribe": "Show events as they happen.", "help": "Explain the commands."}
+"""Where the command does not do what the method does."""
+
 RPC: dict[str, Any] = {
     "summary": "Call any method with parameters in JSON.",
     "parameters": (
@@ -228,7 +231,8 @@ def commands() -> dict[str, dict[str, Any]]:
             derived = (_example(method, described[method.name]),)
             described[method.name]["examples"] = EXAMPLES.get(method.name, derived)
     described["rpc"] = {**RPC, "examples": EXAMPLES["rpc"]}
-    described["help"]["summary"] = "Explain the commands."
+    for name, summary in SUMMARIES.items():
+        described[name]["summary"] = summary
     group_of = {name: group for group, names in GROUPS.items() for name in names}
     ordered = [*group_of, *(name for name in described if name not in group_of)]
     return {name: {"group": group_of.get(name, "Others"), **described[name]} for name in ordered}
