@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from merchantd.decisions import Action, merchant_actions
@@ -57,13 +58,14 @@ class Watcher:
         self._view = view
         self._margin = int(margin)
         self._attention: set[bytes] = set()
+        self._changed: set[bytes] = set()
         self._loaded = False
         self._woken = asyncio.Event()
         self._alarmed: set[tuple[bytes, ChannelRecord]] = set()
 
     async def on_change(self, channels: frozenset[bytes]) -> None:
         """Take note of channels with new events; the follower calls this."""
-        self._attention |= channels
+        self._changed |= channels
         self._woken.set()
 
     async def run(self, follower: Follower) -> None:
@@ -99,20 +101,28 @@ class Watcher:
         head = follower.head
         if head is None:
             return
-        try:
-            await self._lane.on_head(head, follower.final)
-            await self._decide(head)
-            await self._records.drop_expired_sessions()
-            await self._records.announce_decisions()
-        except (ChainFailure, DatabaseUnavailable) as error:
-            # What is left undone stays under attention and is decided again at the next head.
-            _log.warning("watcher_held_up", reason=str(error))
-            asyncio.get_running_loop().call_later(_PATIENCE, self._woken.set)
+        # Decide first: a node that cannot tell how old transactions stand must not delay a dispute.
+        parts: tuple[Callable[[], Awaitable[None]], ...] = (
+            lambda: self._decide(head),
+            lambda: self._lane.on_head(head, follower.final),
+            self._records.drop_expired_sessions,
+            self._records.announce_decisions,
+        )
+        for part in parts:
+            try:
+                await part()
+            except (ChainFailure, DatabaseUnavailable) as error:
+                # What is left undone stays under attention and is decided again.
+                _log.warning("watcher_held_up", reason=str(error))
+                asyncio.get_running_loop().call_later(_PATIENCE, self._woken.set)
 
     async def _decide(self, head: Block) -> None:
         if not self._loaded:
             self._attention |= await self._records.unended_channels()
             self._loaded = True
+        # Taken before the records are read: what changes from now on is decided in another round.
+        self._attention |= self._changed
+        self._changed = set()
         self._attention |= await self._records.secrets_of_closings()
         self._attention |= await self._records.unfinished_expiries()
         found = await self._chain.records(self._attention)

@@ -39,6 +39,7 @@ async def test_written_answers_survive_a_kill(site: MerchantSite) -> None:
     daemon = site.start()
     async with customer.connect() as peer:
         assert await customer.prove(peer, step) == recorded
+        await customer.propose_pay(peer, 1)  # answered once the new daemon has read the chain
     revocation = customer.revocation(channel, step)
     async with customer.unheard(wire.PAY_REVOKE, revocation):
         await written(site, "SELECT 1 FROM payment WHERE token_answer IS NOT NULL")
