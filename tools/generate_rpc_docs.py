@@ -152,7 +152,7 @@ def _type(name: str, schema: dict[str, Any]) -> str:
         )
     ]
     lines = [
-        f"### {name} object\n",
+        f"### {name.rstrip('_')} object\n",
         f"{schema['description']}\n",
         "| field | type | |",
         "|---|---|---|",
