@@ -68,13 +68,14 @@ def _inform(request: Request) -> int:
 def _misunderstood(error: UsageError, *, as_json: bool) -> int:
     from customerctl.failures import USAGE, Failure
     from customerctl.helping import usage
+    from customerctl.words import clean
 
     if as_json:
         from customerctl.output import print_json
 
         print_json(Failure(USAGE, "usage", str(error)).as_object())
         return USAGE
-    print(f"customerctl: {error}", file=sys.stderr)
+    print(f"customerctl: {clean(str(error))}", file=sys.stderr)
     if error.command is None:
         print("customerctl help lists the commands", file=sys.stderr)
     else:

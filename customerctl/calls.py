@@ -107,6 +107,8 @@ def _read_input(text: str) -> str:
     """Return the text, or standard input when it is "-"."""
     if text != "-":
         return text
+    if sys.stdin is None:
+        raise Failure(USAGE, "usage", "standard input is closed")
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError:

@@ -51,7 +51,9 @@ def absence(error: ConnectError) -> tuple[str, str]:
             f"customerd accepts no connection at {error.path}",
             "it may be overloaded or stuck; see its journal: journalctl -u customerd",
         )
-    return f"cannot connect to {error.path}: {os.strerror(error.errno or 0)}", start
+    # Python refuses by itself what does not fit into a socket's address.
+    reason = os.strerror(error.errno) if error.errno else "the path is too long"
+    return f"cannot connect to {error.path}: {reason}", start
 
 
 def _how_to_start(path: str) -> str:

@@ -22,7 +22,7 @@ class Progress:
     """Collects committed steps of one operation and draws them on the terminal of stderr."""
 
     def __init__(self, title: str, *, visible: bool) -> None:
-        self._title = title
+        self._title = clean(title)
         self._began = time.monotonic()
         self._steps: list[tuple[str, str, float]] = []
         self._operation: dict[str, Any] | None = None

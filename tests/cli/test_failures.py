@@ -274,6 +274,27 @@ def test_closed_streams_do_not_stop_an_operation(owner: Owner, customerctl: Cust
     assert [row.status for row in owner.operations.values()] == ["done"]
 
 
+def test_a_note_from_a_closed_input_is_refused(owner: Owner, customerctl: Customerctl) -> None:
+    """`--note -` without any standard input is an error, and nothing is paid."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {' '.join(COMMAND)} pay coffee '0.01 ETH' --note - <&-"],
+        env=customerctl.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert (done.returncode, owner.operations) == (2, {})
+    assert "standard input is closed" in done.stderr
+
+
+def test_an_impossible_path_is_told(customerctl: Customerctl) -> None:
+    """A path that cannot be a socket's: exit 3 with the reason."""
+    done = customerctl.run("getinfo", "--socket", "/tmp/" + "x" * 200)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "the path is too long" in done.stderr
+
+
 def test_an_ascii_output_shows_what_it_can(owner: Owner, customerctl: Customerctl) -> None:
     """An output that cannot take all letters gets them escaped."""
     owner.note = "été"
