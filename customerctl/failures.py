@@ -53,7 +53,8 @@ def of_error(error: RpcError, command: str, *, operation: str | None = None) -> 
     elif error.code == REFUSED:
         exit_code, kind = NO_DAEMON, kind or "forbidden"
     elif error.code == INVALID_PARAMS and not kind:
-        exit_code, kind, message = USAGE, "usage", _about_parameter(message, command)
+        exit_code, kind = USAGE, "usage"
+        message, hint = _about_parameter(message.removeprefix("invalid params: "), command)
     elif error.code == METHOD_NOT_FOUND and not kind:
         kind = "not_found"
         hint = hint or "customerctl rpc rpc.discover lists what this daemon knows"
@@ -87,11 +88,11 @@ def goes_on(operation: str) -> str:
     return f"the operation goes on: customerctl wait {operation}"
 
 
-def _about_parameter(message: str, command: str) -> str:
-    """Name the argument that the daemon does not accept; it tells the field as `$.field`."""
+def _about_parameter(message: str, command: str) -> tuple[str, str]:
+    """Name the argument that the daemon does not accept (it tells `$.field`), and its meaning."""
     field = message.rpartition("`$.")[2].partition("`")[0].partition("[")[0]
     for parameter in COMMANDS[command]["parameters"] if command in COMMANDS else ():
         if parameter["name"] == field:
             name = parameter["flag"] or parameter["metavar"]
-            return f"{name}: {message.partition(' - at ')[0]}"
-    return message
+            return f"{name}: {message.partition(' - at ')[0]}", f"{name}: {parameter['help']}"
+    return message, ""

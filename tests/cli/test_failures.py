@@ -67,7 +67,8 @@ def test_parameters_the_daemon_does_not_take_are_usage_errors(
     """A value that the daemon finds malformed exits 2 and names the argument."""
     done = customerctl.run("wait", "17")
     assert done.returncode == 2
-    assert done.stderr.startswith("customerctl: OPERATION: ")
+    assert done.stderr.startswith("customerctl: OPERATION: Expected")
+    assert "  OPERATION: Id of the operation" in done.stderr
     assert "usage: customerctl wait OPERATION" in done.stderr
 
 
