@@ -90,6 +90,7 @@ class Daemon:
                 runner=self._runner,
                 gate=self._gate,
                 native_symbol=settings.chain.symbol,
+                margin=settings.chain.margin,
                 mode=lambda: self.mode,
                 stop=self._stop.set,
                 started=self._started,

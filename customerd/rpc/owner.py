@@ -55,6 +55,9 @@ R = TypeVar("R")
 
 log = get_logger("customerd.rpc")
 
+DELAY_IN_MARGINS = 4
+"""How many margins an escrow's delay has to last, for every act to be final in time."""
+
 _PAYABLE = (Status.IDLE, Status.PROVED, Status.REVOKING)
 
 
@@ -69,6 +72,7 @@ class Parts:
     runner: Runner
     gate: Gate
     native_symbol: str
+    margin: float
     mode: Callable[[], Literal["starting", "safe", "ready", "stopping"]]
     stop: Callable[[], None]
     started: float
@@ -370,6 +374,12 @@ class Owner:
             )
         except NotAnEscrow as error:
             raise failure("invalid_address", str(error)) from None
+        if escrow.delay < DELAY_IN_MARGINS * self._parts.margin:
+            raise failure(
+                "policy_refused",
+                f"the escrow gives {escrow.delay} s to answer; the configured margin asks for "
+                f"{DELAY_IN_MARGINS * self._parts.margin:.0f} s",
+            )
         if (welcome.chain_id, welcome.unit, welcome.delay, welcome.token) != (
             escrow.chain_id,
             escrow.unit,
