@@ -134,14 +134,12 @@ def test_another_user_is_refused(alone: Alone) -> None:
     for directory in (alone.directory, alone.directory.parent):
         directory.chmod(0o711)
     script = """
-import contextlib, os, socket, sys
+import os, socket, sys
 os.setgid(65534)
 os.setuid(65534)
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(sys.argv[1])
 connection.settimeout(20)
-with contextlib.suppress(BrokenPipeError):  # refused before it could ask
-    connection.sendall(b'{"jsonrpc":"2.0","id":1,"method":"getinfo"}\\n')
 print(b"".join(iter(lambda: connection.recv(65536), b"")).decode())
 """
     done = subprocess.run(
@@ -152,6 +150,5 @@ print(b"".join(iter(lambda: connection.recv(65536), b"")).decode())
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout
-    assert "result" not in said
     assert json.loads(said)["error"]["message"] == "connection refused"
     assert any(event.get("peer_uid") == 65534 for event in alone.log())
