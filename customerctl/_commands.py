@@ -358,14 +358,6 @@ COMMANDS: dict[str, Command] = {
                 "help": "The channel it would be done on.",
             },
             {
-                "name": "merchant",
-                "flag": "--merchant",
-                "metavar": "MERCHANT",
-                "kind": "text",
-                "required": False,
-                "help": "The merchant a channel would be opened with.",
-            },
-            {
                 "name": "force",
                 "flag": "--force",
                 "metavar": "FORCE",
@@ -375,10 +367,7 @@ COMMANDS: dict[str, Command] = {
             },
         ),
         "errors": ("chain_unavailable", "database_unavailable", "not_found"),
-        "examples": (
-            "customerctl estimate close coffee --force",
-            "customerctl estimate establish --merchant zkchannel://merchant.example/0x5FbDB2315678afecb367f032d93F642f64180aa3",
-        ),
+        "examples": ("customerctl estimate close coffee --force", "customerctl estimate establish"),
     },
     "operations": {
         "group": "Operations",

@@ -107,7 +107,7 @@ EXAMPLES = {
     "cancel": (f"customerctl cancel {_ID}",),
     "estimate": (
         "customerctl estimate close coffee --force",
-        f"customerctl estimate establish --merchant {_ADDRESS}",
+        "customerctl estimate establish",
     ),
     "subscribe": (
         "customerctl subscribe",

@@ -52,11 +52,25 @@ _RETRY: dict[str, Retry] = {
 }
 
 
+_HINTS: dict[str, str] = {
+    "not_ready": "the daemon is starting or stopping; try again in a moment",
+    "database_unavailable": "is PostgreSQL running? see `journalctl -u customerd`",
+    "chain_unavailable": "is the node running and synchronised? see `customerctl getinfo`",
+    "safe_mode": "start the signer: `customersigner run`",
+    "merchant_unreachable": "nothing was paid; try again later",
+    "insufficient_balance": "see `customerctl balance`",
+    "wrong_status": "see `customerctl list`",
+    "timed_out": "see `customerctl operation ID`",
+}
+"""What to do about an error of this kind, when its place has nothing better to say."""
+
+
 def failure(
     kind: str, message: str, *, hint: str | None = None, operation: str | None = None
 ) -> RpcError:
     """Return the error of this kind, ready to raise; `hint` says what to do about it."""
     data: dict[str, str] = {"retry": _RETRY.get(kind, "never")}
+    hint = hint or _HINTS.get(kind)
     if hint is not None:
         data["hint"] = hint
     if operation is not None:

@@ -10,13 +10,6 @@ from customerd.rpc.errors import failure
 LEVELS = ("nothing", "database", "chain", "signer")
 """What a method may need; each level needs all before it."""
 
-_HINTS = {
-    "not_ready": "the daemon is starting or stopping; try again in a moment",
-    "database_unavailable": "is PostgreSQL running? see `journalctl -u customerd`",
-    "chain_unavailable": "is the node running and synchronised? see `customerctl getinfo`",
-    "safe_mode": "start the signer: `customersigner run`",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -43,4 +36,4 @@ class Gate:
         reach = LEVELS.index(needs)
         for condition in self._conditions:
             if LEVELS.index(condition.level) <= reach and not condition.holds():
-                raise failure(condition.kind, condition.message, hint=_HINTS.get(condition.kind))
+                raise failure(condition.kind, condition.message)

@@ -31,6 +31,10 @@ IdempotencyKey = Annotated[
     ),
 ]
 Note = Annotated[str, Meta(max_length=8192, description="Text for the merchant.")]
+Wait = Annotated[
+    bool,
+    Meta(description="Answer when the operation ended, or else as soon as it is queued."),
+]
 Seconds = Annotated[float, Meta(ge=0, description="Seconds to wait; the operation goes on.")]
 Limit = Annotated[int, Meta(ge=1, le=1000, description="How many rows at the most.")]
 Topic = Literal["operation", "channel", "chain", "signer", "log"]
@@ -58,7 +62,7 @@ class Amount(Result, frozen=True):
     text: str
 
 
-class Warning_(Result, frozen=True):  # noqa: N801 - `Warning` is a builtin
+class Alert(Result, frozen=True):
     """Something an operator should act on."""
 
     kind: str
@@ -115,7 +119,7 @@ class Info(Result, frozen=True):
     channels: int
     operations: int
     """Operations that have not ended."""
-    warnings: list[Warning_]
+    warnings: list[Alert]
     pid: int
     uptime: float
 
@@ -184,6 +188,8 @@ class Operation(Result, frozen=True):
     status: OperationStatus
     step: str | None
     amount: Amount | None
+    customer_balance: Amount | None
+    """What the channel holds for the customer now, where the channel is known."""
     receipt: bool | None
     """Whether the merchant confirmed a payment; false: paid, but without the merchant's answer."""
     service_note: str | None
@@ -279,7 +285,9 @@ class HistoryParams(Params, frozen=True):
 
     label: Label | None = None
     operation: OperationId | None = None
-    before: int | None = None
+    before: Annotated[
+        int | None, Meta(description="Only events with a smaller number: the next page.")
+    ] = None
     limit: Limit = 100
 
 
@@ -288,10 +296,12 @@ class EstablishParams(Params, frozen=True):
 
     merchant: Annotated[str, Meta(description="zkchannel://host[:port]/0xESCROW")]
     deposit: AmountInput
-    merchant_deposit: AmountInput | None = None
+    merchant_deposit: Annotated[
+        AmountInput | None, Meta(description="What the merchant is asked to put in, if anything.")
+    ] = None
     label: Label | None = None
     note: Note = ""
-    wait: bool = True
+    wait: Wait = True
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -301,7 +311,7 @@ class PayParams(Params, frozen=True):
     label: Label
     amount: AmountInput
     note: Note = ""
-    wait: bool = True
+    wait: Wait = True
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -319,17 +329,18 @@ class CloseParams(Params, frozen=True):
 class EstimateParams(Params, frozen=True):
     """The operation to estimate."""
 
-    operation: OperationKind
+    operation: Annotated[OperationKind, Meta(description="Kind of operation.")]
     label: Label | None = None
-    merchant: str | None = None
-    force: bool = False
+    force: Annotated[bool, Meta(description="For a close: unilaterally.")] = False
 
 
 class OperationsParams(Params, frozen=True):
     """Selects operations, newest first."""
 
     label: Label | None = None
-    status: OperationStatus | None = None
+    status: Annotated[
+        OperationStatus | None, Meta(description="Only operations in this status.")
+    ] = None
     limit: Limit = 100
 
 
@@ -349,14 +360,17 @@ class WaitParams(Params, frozen=True):
 class SubscribeParams(Params, frozen=True):
     """Which events to send; all topics when none is named."""
 
-    topics: list[Topic] = []
-    after: int | None = None
+    topics: Annotated[list[Topic], Meta(description="Which events; all when empty.")] = []
+    after: Annotated[
+        int | None,
+        Meta(description="Number of the last event seen: what came after it is sent first."),
+    ] = None
 
 
 class HelpParams(Params, frozen=True):
     """The method to explain; all when none is named."""
 
-    method: str | None = None
+    method: Annotated[str | None, Meta(description="Name of a method; all when absent.")] = None
 
 
 _SPEND = (

@@ -154,7 +154,7 @@ class Owner:
             channels=parts.watcher.channel_count,
             operations=parts.runner.unfinished,
             warnings=[
-                methods.Warning_(kind=alarm.kind, message=alarm.message, label=alarm.label)
+                methods.Alert(kind=alarm.kind, message=alarm.message, label=alarm.label)
                 for alarm in parts.watcher.alarms
             ],
             pid=os.getpid(),
@@ -610,12 +610,14 @@ class Owner:
 
     async def _show_operation(self, row: OperationRow) -> methods.Operation:
         database = self._parts.store.database
-        asset = None
-        if row.channel is not None and row.amount is not None:
+        asset, held = None, None
+        if row.channel is not None:
             channel = await channels.channel_by_id(database, row.channel)
             if channel is not None:
                 asset = (await self._escrow_of(channel)).asset
-        return views.operation(row, asset, await operations.steps(database, row.operation))
+                held = views.amount(asset, channel.customer_balance)
+        steps = await operations.steps(database, row.operation)
+        return views.operation(row, asset, held, steps)
 
     async def operations(self, params: methods.OperationsParams, _peer: Peer) -> methods.Operations:
         """List operations."""

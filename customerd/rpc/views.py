@@ -45,7 +45,9 @@ def channel(
     )
 
 
-def operation(row: OperationRow, asset: Asset | None, steps: list[StepRow]) -> methods.Operation:
+def operation(
+    row: OperationRow, asset: Asset | None, held: methods.Amount | None, steps: list[StepRow]
+) -> methods.Operation:
     """Show an operation with its steps."""
     units = row.amount
     if units is not None and row.kind == "refund":
@@ -57,6 +59,7 @@ def operation(row: OperationRow, asset: Asset | None, steps: list[StepRow]) -> m
         status=row.status,  # type: ignore[arg-type]
         step=row.step,
         amount=None if units is None or asset is None else amount(asset, units),
+        customer_balance=held,
         receipt=row.receipt,
         service_note=row.service_note,
         error=None
