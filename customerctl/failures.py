@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from customerctl._commands import COMMANDS, ERRORS
-from customerctl.words import HINTS
 from zkchannels.jsonrpc.errors import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, STOPPING
 
 TYPE_CHECKING = False
@@ -45,7 +44,7 @@ def of_error(error: RpcError, command: str, *, operation: str | None = None) -> 
     if operation is not None:
         data.setdefault("operation", operation)
     kind = str(data.pop("kind", ""))
-    hint = str(data.pop("hint", HINTS.get(kind, "")))
+    hint = str(data.pop("hint", ""))
     exit_code, message = FAILED, error.message
     if error.code == STOPPING:
         exit_code, kind, message = NO_DAEMON, kind or "stopping", "customerd is stopping"
@@ -75,7 +74,7 @@ def of_operation(operation: dict[str, Any]) -> Failure:
         FAILED,
         kind,
         error["message"],
-        hint=HINTS.get(kind, ""),
+        hint=error.get("hint", ""),
         retry=retry,
         operation=identity,
     )

@@ -27,19 +27,6 @@ STEPS = {
 }
 """What an operation does in a step."""
 
-HINTS = {
-    "safe_mode": "start the signer (systemctl start customersigner); "
-    "customerctl signer-status shows it",
-    "not_ready": "customerctl getinfo shows what it waits for",
-    "chain_unavailable": "is the node up? customerctl getinfo shows what the watcher sees",
-    "database_unavailable": "is PostgreSQL up? systemctl status postgresql",
-    "insufficient_balance": "customerctl balance shows what there is",
-    "merchant_unreachable": "try again later",
-    "fee_too_high": "try again later, or raise the limit in the configuration",
-    "timed_out": "customerctl operation shows how far it is",
-}
-"""What to do about a kind of error, where the daemon gives no hint of its own."""
-
 
 def clean(text: str) -> str:
     """Return text from elsewhere on one line, without anything that could steer a terminal.

@@ -46,9 +46,11 @@ def serve(settings: object) -> int:
     from customerd.config import Settings  # noqa: PLC0415
     from zkchannels.service.logging import configure, get_logger  # noqa: PLC0415
     from zkchannels.service.notify import Notifier  # noqa: PLC0415
+    from zkchannels.service.process import leave_no_core  # noqa: PLC0415
     from zkchannels.service.sockets import AlreadyRunning  # noqa: PLC0415
 
     assert isinstance(settings, Settings)
+    leave_no_core()
     configure("customerd", level=settings.log_level)
 
     async def run() -> int:

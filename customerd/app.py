@@ -73,7 +73,7 @@ class Daemon:
         self._gateway = Gateway(
             settings.signer,
             self._store,
-            compare=lambda gateway: compare_all(gateway, self._store),
+            compare=lambda gateway: compare_all(gateway, self._store, self._watcher.guard_address),
             on_ready=self._signer_came,
             on_lost=self._signer_left,
         )
@@ -91,6 +91,7 @@ class Daemon:
                 gate=self._gate,
                 native_symbol=settings.chain.symbol,
                 margin=settings.chain.margin,
+                fee_cap=settings.chain.fee_cap,
                 mode=lambda: self.mode,
                 stop=self._stop.set,
                 started=self._started,
@@ -213,13 +214,17 @@ class Daemon:
         """Keep the lease; raises LeaseHeld once another daemon has taken it."""
         while True:
             await asyncio.sleep(self._settings.database.lease / 3)
-            try:
-                await self._database.renew_lease()
-            except DatabaseUnavailable as error:
-                log.warning("lease_not_renewed", reason=str(error))
-            except LeaseLost:
-                log.error("lease_lost")
+            await self._hold_lease()
+
+    async def _hold_lease(self) -> None:
+        try:
+            await self._database.renew_lease()
+        except LeaseLost:
+            log.error("lease_lost")
+            with contextlib.suppress(DatabaseUnavailable):
                 await self._database.take_lease()
+        except DatabaseUnavailable as error:
+            log.warning("lease_not_renewed", reason=str(error))
 
     async def _witness_database(self) -> None:
         """Keep an idle connection that sees the server's end at once, then wait for its return."""
@@ -231,6 +236,7 @@ class Daemon:
             except DatabaseUnavailable as error:
                 log.error("database_lost", reason=str(error))
                 await self._database.wait_available()
+                await self._hold_lease()
                 log.info("database_back")
 
     async def _keep_watchdog(self) -> None:

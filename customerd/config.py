@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from zkchannels.service.configuration import Duration
 
@@ -52,8 +54,8 @@ class ChainSettings(Section, frozen=True):
     """HTTP addresses of nodes, tried in order; WebSocket on the same address."""
     symbol: str = "ETH"
     """How the native coin is called."""
-    confirmations: int = 0
-    """Blocks until a change is final; 0 follows the `finalized` tag."""
+    confirmations: Annotated[int, Meta(ge=1)] | Literal["finalized"] = "finalized"
+    """When a change is final: so many blocks, or the chain's own `finalized`."""
     poll: Duration = 60.0
     """How often to look when no new head is pushed."""
     stale_after: Duration = 600.0

@@ -71,7 +71,8 @@ class Merchants:
         self._tls: ssl.SSLContext | None = None
         self._open: set[Peer] = set()
         self._warm: dict[tuple[str, int], Peer] = {}
-        self._wanted: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        self._wanted: set[tuple[str, int]] = set()
+        self._wake = asyncio.Event()
         self._allowed = False
 
     def allow(self) -> None:
@@ -92,23 +93,35 @@ class Merchants:
 
     def prepare(self, host: str, port: int) -> None:
         """Make an unused connection ready in the background."""
-        if self._settings.warm:
-            self._wanted.put_nowait((host, port))
+        if self._settings.warm and self._allowed:
+            self._wanted.add((host, port))
+            self._wake.set()
 
     async def run(self) -> None:
         """Make warm connections as they are asked for, until cancelled."""
-        while True:
-            key = await self._wanted.get()
+        async with asyncio.TaskGroup() as group:
+            at_work: set[tuple[str, int]] = set()
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for key in self._wanted - at_work:
+                    at_work.add(key)
+                    group.create_task(self._warm_up(key, at_work), name="warm connection")
+                self._wanted.clear()
+
+    async def _warm_up(self, key: tuple[str, int], at_work: set[tuple[str, int]]) -> None:
+        try:
             present = self._warm.get(key)
-            if not self._allowed or (present is not None and not present.closed):
-                continue
-            try:
-                peer = await self._connect(*key)
-            except MerchantUnreachable as error:
-                log.debug("merchant_not_warmed", host=key[0], port=key[1], reason=str(error))
-                continue
-            self._warm[key] = peer
-            asyncio.get_running_loop().call_later(WARM_FOR, self._cool, key, peer)
+            if present is not None and not present.closed:
+                return
+            peer = await self._connect(*key)
+        except MerchantUnreachable as error:
+            log.debug("merchant_not_warmed", host=key[0], port=key[1], reason=str(error))
+            return
+        finally:
+            at_work.discard(key)
+        self._warm[key] = peer
+        asyncio.get_running_loop().call_later(WARM_FOR, self._cool, key, peer)
 
     def _cool(self, key: tuple[str, int], peer: Peer) -> None:
         if self._warm.get(key) is peer:

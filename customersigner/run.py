@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from zkchannels.jsonrpc.peer import Limits, Peer
 from zkchannels.jsonrpc.server import connect_unix
 from zkchannels.service.logging import configure, get_logger
 from zkchannels.service.notify import Notifier
+from zkchannels.service.process import leave_no_core
 
 LIMITS: Final = Limits(max_outstanding=1024)
 """Room for more requests than a daemon ever has waiting, so that its pings are always read."""
@@ -34,7 +34,7 @@ def run(settings: Settings, policy: Policy, wallet: Wallet) -> int:
     Raises StoreError when the store cannot be used.
     """
     configure("customersigner", level=settings.log_level)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the seed
+    leave_no_core()
     notifier = Notifier.from_environment()
     store = Store.open(settings.store_file, wallet.identity)
     try:

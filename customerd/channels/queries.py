@@ -19,7 +19,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 _CHANNEL = """
 channel, label, escrow, host, port, salt, customer_deposit, merchant_deposit, status, index,
 attempt, customer_balance, merchant_balance, token, authorized, closing, mutual_signature,
-extract(epoch from created)::float8
+doubtful, extract(epoch from created)::float8
 """
 _ESCROW = (
     "escrow, chain_id, merchant, token, symbol, decimals, unit::text::numeric, delay, "
@@ -49,6 +49,12 @@ async def channels(database: Database) -> list[Channel]:
     return await database.fetch(
         f"select {_CHANNEL} from channel order by created, label", row=Channel
     )
+
+
+async def count(database: Database) -> int:
+    """Return how many channels there are that have not ended."""
+    statement = "select count(*) from channel where status <> 'closed'"
+    return int(await database.fetch_one_value(statement))
 
 
 async def channel_by_id(database: Database, channel: bytes) -> Channel | None:
@@ -172,6 +178,7 @@ _COLUMNS = frozenset(
         "authorized",
         "closing",
         "mutual_signature",
+        "doubtful",
     }
 )
 

@@ -76,6 +76,7 @@ class Channel(Struct, frozen=True):
     authorized: int | None
     closing: int | None
     mutual_signature: bytes | None
+    doubtful: bool
     created: float
 
     @property

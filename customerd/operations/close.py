@@ -77,7 +77,7 @@ async def _decide(run: Run) -> Channel:
 async def _ask_merchant(run: Run, channel: Channel) -> None:
     """Get the merchant's agreement; after some patience the close becomes unilateral."""
     run.step("agree")
-    if time.time() - run.row.created > run.around.settings.merchant.mutual_patience:
+    if time.time() - run.began > run.around.settings.merchant.mutual_patience:
         await _go_unilateral(run, channel, "the merchant did not answer in time")
         return
     record = await run.around.watcher.record(channel.channel)
@@ -134,6 +134,13 @@ async def _authorize(run: Run, channel: Channel) -> signer_wire.Authorization:
 
 
 async def _go_unilateral(run: Run, channel: Channel, reason: str) -> None:
+    """Close without the merchant; but not on a state that may be old, unless the merchant expires.
+
+    An honest merchant disputes an old state, and everything is lost (rule `suspect`).
+    """
+    record = await run.around.watcher.record(channel.channel)
+    if channel.doubtful and record.status is ChannelStatus.OPEN:
+        raise Interrupted(f"{reason}; this channel is closed by agreement only, or by force")
     log.warning("mutual_close_failed", channel=channel.label, reason=reason)
 
     async def write(change: Change) -> None:

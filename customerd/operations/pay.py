@@ -181,7 +181,7 @@ async def _suspect(run: Run, channel: Channel) -> None:
         row = await channels.lock_channel(
             change.connection, channel.channel, allowed=(Status.PROVED,)
         )
-        await channels.update_channel(change, row, status="suspect")
+        await channels.update_channel(change, row, status="suspect", doubtful=True)
 
     await run.commit(write)
 

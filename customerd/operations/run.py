@@ -57,9 +57,13 @@ class Surroundings:
 class Run:
     """One operation at work."""
 
-    def __init__(self, around: Surroundings, row: OperationRow, taken: int) -> None:
+    def __init__(
+        self, around: Surroundings, row: OperationRow, taken: int, *, began: float
+    ) -> None:
         self.around = around
         self.row = row
+        self.began = began
+        """Unix time at which this daemon first worked on the operation: patience counts from it."""
         self.trail = StepTrail(row, taken)
 
     def step(self, name: str) -> None:
@@ -141,7 +145,7 @@ class Run:
 def merchant_says(run: Run, error: RpcError) -> Exception:
     """Return what a merchant's error before any proof means: a refusal, or to ask again soon."""
     if kind_of(error) in ("later", "too_many_sessions"):
-        if time.time() - run.row.created < run.around.settings.merchant.patience:
+        if time.time() - run.began < run.around.settings.merchant.patience:
             return Interrupted(error.message)
         return Refused("merchant_unreachable", error.message)
     return Refused("rejected_by_merchant", error.message or "the merchant refused")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from customerd.operations import close, establish, pay
 from customerd.operations import queries as operations
 from customerd.operations.queries import OperationEnded, OperationRow
 from customerd.operations.run import Interrupted, Refused, Run, Surroundings
-from customerd.signing.gateway import SignerAway, SignerSlow
+from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change
 from zkchannels.chain.errors import ChainUnavailable
 from zkchannels.service.logging import get_logger
@@ -140,10 +141,10 @@ class Runner:
 
     async def _work(self, row: OperationRow) -> None:
         """Take one operation to its outcome, through every interruption."""
-        pause = FIRST_PAUSE
+        pause, began = FIRST_PAUSE, time.time()
         while True:
             try:
-                await self._once(row)
+                await self._once(row, began)
             except Interrupted as error:
                 log.info("operation_rests", operation=row.operation.hex(), reason=str(error))
             except (SignerAway, SignerSlow, ChainUnavailable) as error:
@@ -170,14 +171,15 @@ class Runner:
         await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         await self._around.gateway.wait_ready()
 
-    async def _once(self, row: OperationRow) -> None:
+    async def _once(self, row: OperationRow, began: float) -> None:
         database = self._around.store.database
         current = await operations.operation_by_id(database, row.operation)
         assert current is not None
         if current.ended:
             return
         kind = _KINDS[row.kind]
-        run = Run(self._around, current, len(await operations.steps(database, row.operation)))
+        taken = len(await operations.steps(database, row.operation))
+        run = Run(self._around, current, taken, began=began)
         try:
             await kind.steps(run)
         except Refused as refusal:

@@ -16,7 +16,6 @@ ERRORS = ErrorKinds(
         "safe_mode": "no signer is attached; nothing can be spent",
         "chain_unavailable": "the watcher is not following the chain",
         "database_unavailable": "PostgreSQL does not answer",
-        "forbidden": "this connection may not call this method",
         "not_found": "no such channel, operation or method",
         "label_taken": "another channel has this label",
         "invalid_amount": "the amount cannot be read, or is of another asset",
@@ -53,16 +52,22 @@ _RETRY: dict[str, Retry] = {
 
 
 _HINTS: dict[str, str] = {
-    "not_ready": "the daemon is starting or stopping; try again in a moment",
-    "database_unavailable": "is PostgreSQL running? see `journalctl -u customerd`",
-    "chain_unavailable": "is the node running and synchronised? see `customerctl getinfo`",
-    "safe_mode": "start the signer: `customersigner run`",
-    "merchant_unreachable": "nothing was paid; try again later",
-    "insufficient_balance": "see `customerctl balance`",
-    "wrong_status": "see `customerctl list`",
-    "timed_out": "see `customerctl operation ID`",
+    "safe_mode": "start the signer (systemctl start customersigner); "
+    "customerctl signer-status shows it",
+    "not_ready": "customerctl getinfo shows what it waits for",
+    "chain_unavailable": "is the node up? customerctl getinfo shows what the watcher sees",
+    "database_unavailable": "is PostgreSQL up? systemctl status postgresql",
+    "insufficient_balance": "customerctl balance shows what there is",
+    "merchant_unreachable": "try again later",
+    "fee_too_high": "try again later, or raise the limit in the configuration",
+    "timed_out": "customerctl operation shows how far it is",
 }
 """What to do about an error of this kind, when its place has nothing better to say."""
+
+
+def hint_for(kind: str) -> str:
+    """Return what to do about an error of this kind, or an empty string."""
+    return _HINTS.get(kind, "")
 
 
 def failure(
@@ -70,8 +75,8 @@ def failure(
 ) -> RpcError:
     """Return the error of this kind, ready to raise; `hint` says what to do about it."""
     data: dict[str, str] = {"retry": _RETRY.get(kind, "never")}
-    hint = hint or _HINTS.get(kind)
-    if hint is not None:
+    hint = hint or hint_for(kind)
+    if hint:
         data["hint"] = hint
     if operation is not None:
         data["operation"] = operation

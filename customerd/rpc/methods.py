@@ -177,6 +177,8 @@ class Failure(Result, frozen=True):
 
     kind: str
     message: str
+    hint: str = ""
+    """What to do about it."""
 
 
 class Operation(Result, frozen=True):
@@ -188,8 +190,6 @@ class Operation(Result, frozen=True):
     status: OperationStatus
     step: str | None
     amount: Amount | None
-    customer_balance: Amount | None
-    """What the channel holds for the customer now, where the channel is known."""
     receipt: bool | None
     """Whether the merchant confirmed a payment; false: paid, but without the merchant's answer."""
     service_note: str | None
@@ -197,6 +197,8 @@ class Operation(Result, frozen=True):
     created: float
     updated: float
     steps: list[Step]
+    customer_balance: Amount | None = None
+    """What the channel holds for the customer now, where the channel is known."""
 
 
 class Operations(Result, frozen=True):

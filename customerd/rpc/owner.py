@@ -73,6 +73,7 @@ class Parts:
     gate: Gate
     native_symbol: str
     margin: float
+    fee_cap: int
     mode: Callable[[], Literal["starting", "safe", "ready", "stopping"]]
     stop: Callable[[], None]
     started: float
@@ -362,29 +363,29 @@ class Owner:
             raise failure("merchant_misbehaved", "the merchant's answer is malformed") from None
 
     async def _read_escrow(self, address: MerchantAddress, welcome: wire.Welcome) -> Escrow:
-        known = (await channels.escrows(self._parts.store.database)).get(address.escrow)
-        if known is not None:
-            return known
-        try:
-            escrow = await read_escrow(
-                self._parts.watcher.client,
-                address.escrow,
-                g1_half=welcome.g1_half,
-                native_symbol=self._parts.native_symbol,
-            )
-        except NotAnEscrow as error:
-            raise failure("invalid_address", str(error)) from None
+        escrow = (await channels.escrows(self._parts.store.database)).get(address.escrow)
+        if escrow is None:
+            try:
+                escrow = await read_escrow(
+                    self._parts.watcher.client,
+                    address.escrow,
+                    g1_half=welcome.g1_half,
+                    native_symbol=self._parts.native_symbol,
+                )
+            except NotAnEscrow as error:
+                raise failure("invalid_address", str(error)) from None
         if escrow.delay < DELAY_IN_MARGINS * self._parts.margin:
             raise failure(
                 "policy_refused",
                 f"the escrow gives {escrow.delay} s to answer; the configured margin asks for "
                 f"{DELAY_IN_MARGINS * self._parts.margin:.0f} s",
             )
-        if (welcome.chain_id, welcome.unit, welcome.delay, welcome.token) != (
+        if (welcome.chain_id, welcome.unit, welcome.delay, welcome.token, welcome.g1_half) != (
             escrow.chain_id,
             escrow.unit,
             escrow.delay,
             escrow.token,
+            escrow.g1_half,
         ):
             raise failure("merchant_misbehaved", "the merchant's terms are not those of its escrow")
         return escrow
@@ -402,6 +403,8 @@ class Owner:
         if account is None:
             raise failure("safe_mode", "no signer is attached")
         fees = await client.fees()
+        if fees.base_fee + fees.tip > self._parts.fee_cap:
+            raise failure("fee_too_high", "the chain's fee per gas is above the configured limit")
         gas = (GAS["open"] if escrow.token == ZERO_ADDRESS else GAS["open_token"]) + GAS["close"]
         needed = gas * (2 * fees.base_fee + fees.tip)
         if escrow.token == ZERO_ADDRESS:

@@ -6,6 +6,7 @@ from customerd.channels import record as channels
 from customerd.merchants import MerchantAddress
 from customerd.operations.queries import OperationRow, StepRow
 from customerd.rpc import methods
+from customerd.rpc.errors import hint_for
 from customerd.store.events import Event
 from zkchannels.amounts import Asset
 from zkchannels.escrow.ethereum import checksum
@@ -64,7 +65,11 @@ def operation(
         service_note=row.service_note,
         error=None
         if row.error_kind is None
-        else methods.Failure(kind=row.error_kind, message=row.error_message or ""),
+        else methods.Failure(
+            kind=row.error_kind,
+            message=row.error_message or "",
+            hint=hint_for(row.error_kind),
+        ),
         created=row.created,
         updated=row.updated,
         steps=[methods.Step(step.name, step.started, step.finished) for step in steps],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from customerd.channels import queries
 from customerd.channels.record import Channel, Escrow, State, Status
@@ -94,13 +94,18 @@ def _proof_is_known(local: Local, record: wire.Record) -> bool:
     return proved.index == base + 1 and proved.attempt <= local.channel.attempt
 
 
-async def compare_all(gateway: Gateway, store: Store) -> None:
+async def compare_all(gateway: Gateway, store: Store, guard: bytes) -> None:
     """Register the escrows, then compare every channel and let whoever is behind catch up."""
     escrows = await queries.escrows(store.database)
     for escrow in escrows.values():
         await register_escrow(gateway, escrow)
     records = {record.channel: record for record in await _records(gateway)}
     rows = await queries.channels(store.database)
+    unknown = records.keys() - {row.channel for row in rows}
+    for channel_id in sorted(unknown):
+        # Nothing is done about such a channel until it is restored: the operator must know.
+        log.error("channel_missing_from_database", channel=channel_id.hex())
+    gateway.unknown_channels = frozenset(unknown)
     for channel in rows:
         if channel.state is Status.CLOSED:
             continue
@@ -113,11 +118,14 @@ async def compare_all(gateway: Gateway, store: Store) -> None:
             await _take_record(store, channel, record)
         elif verdict is Verdict.CLOSE_FORGOTTEN and record is not None:
             await _remember_close(store, channel, record)
+        elif channel.authorized is not None:
+            await _renew_permit(gateway, store, channel, guard)
 
 
 async def register_escrow(gateway: Gateway, escrow: Escrow) -> None:
     """Make the signer check and keep an escrow's key; a repeat is answered at once."""
-    await gateway.request(
+    ask = gateway.request if gateway.ready else gateway.request_uncompared
+    await ask(
         wire.ESCROW,
         wire.EscrowParams(
             chain_id=escrow.chain_id,
@@ -135,7 +143,9 @@ async def _records(gateway: Gateway) -> Iterable[wire.Record]:
     found: list[wire.Record] = []
     while True:
         after = found[-1].channel if found else b""
-        page = await gateway.request(wire.RECORDS, wire.RecordsParams(after=after, limit=PAGE))
+        page = await gateway.request_uncompared(
+            wire.RECORDS, wire.RecordsParams(after=after, limit=PAGE)
+        )
         found.extend(page.records)
         if len(page.records) < PAGE:
             return found
@@ -162,7 +172,7 @@ async def _fast_forward(gateway: Gateway, store: Store, local: Local, escrow: Es
     if flight is not None and flight.index == state.index + 1:
         proved = await _proved(store, channel, flight.index)
     log.warning("signer_fast_forwarded", channel=channel.label, index=state.index)
-    await gateway.request(
+    await gateway.request_uncompared(
         wire.ADOPT,
         wire.AdoptParams(
             channel=channel.channel,
@@ -220,20 +230,51 @@ async def _take_record(store: Store, channel: Channel, record: wire.Record) -> N
         row = await queries.lock_channel(
             change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
         )
+        values: dict[str, Any] = {"index": None, "token": None, "doubtful": True}
         newest = record.authorization
         if newest is not None and (row.authorized is None or newest.index > row.authorized):
             await queries.adopt_authorization(change, row, newest)
-            await queries.update_channel(
-                change, row, authorized=newest.index, index=None, token=None
-            )
+            values["authorized"] = newest.index
+            values["customer_balance"] = newest.customer_balance
+            values["merchant_balance"] = newest.merchant_balance
+        if row.state not in (Status.ASKED, Status.DECIDED) and (
+            row.authorized is not None or newest is not None
+        ):
+            values["status"] = "suspect"
+        await queries.update_channel(change, row, **values)
         change.event("channel", "database_went_back", channel=row.channel, label=row.label)
-        if row.state in (Status.ASKED, Status.DECIDED):
-            return
-        if row.authorized is None and newest is None:
-            return
-        await queries.update_channel(change, row, status="suspect", index=None, token=None)
 
     await store.change(body)
+
+
+async def _renew_permit(gateway: Gateway, store: Store, channel: Channel, guard: bytes) -> None:
+    """Get a permit for the present guard where the newest authorization names another."""
+    assert channel.authorized is not None
+    state = await queries.state_at(store.database, channel.channel, channel.authorized)
+    assert state is not None
+    if state.guard == guard or state.signature is None:
+        return
+    # A repeat is answered from the signer's record; it does not look at the signature again.
+    again = wire.AuthorizeParams(
+        channel=channel.channel,
+        index=state.index,
+        attempt=state.attempt,
+        signature=bytes(96),
+        guard=guard,
+    )
+    if state.index == 0:
+        renewed = await gateway.request_uncompared(wire.ESTABLISH_AUTHORIZE, again)
+    else:
+        renewed = (await gateway.request_uncompared(wire.PAY_AUTHORIZE, again)).authorization
+
+    async def body(change: Change) -> None:
+        row = await queries.lock_channel(
+            change.connection, channel.channel, allowed=frozenset(Status)
+        )
+        await queries.adopt_authorization(change, row, renewed)
+
+    await store.change(body)
+    log.info("permit_renewed", channel=channel.label)
 
 
 async def _remember_close(store: Store, channel: Channel, record: wire.Record) -> None:

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from customerd.config import SignerSettings
+from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.signing.wallet import WalletMismatch, bind_wallet
 from customerd.store.events import Store
 from zkchannels.escrow.ethereum import checksum, keccak256, recover
-from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout
+from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Handlers, Peer
 from zkchannels.jsonrpc.server import serve
@@ -33,14 +34,6 @@ P = TypeVar("P", bound=msgspec.Struct)
 R = TypeVar("R")
 
 log = get_logger("customerd.signing")
-
-
-class SignerAway(Exception):
-    """No signer is attached, or it left before it answered."""
-
-
-class SignerSlow(Exception):
-    """The signer is attached but did not answer this request in time."""
 
 
 class Link:
@@ -83,6 +76,8 @@ class Gateway:
         self.identity: bytes | None = None
         self.account: bytes | None = None
         self.since: float | None = None
+        self.unknown_channels: frozenset[bytes] = frozenset()
+        """Channels that the signer has records of and the database does not."""
 
     @property
     def ready(self) -> bool:
@@ -105,6 +100,12 @@ class Gateway:
 
     async def request(self, method: Method[P, R], params: P) -> R:
         """Ask the attached signer; raises SignerAway, SignerSlow, or its RpcError."""
+        if not self.ready:
+            raise SignerAway
+        return await self.request_uncompared(method, params)
+
+    async def request_uncompared(self, method: Method[P, R], params: P) -> R:
+        """Ask a signer that is still being compared; for the comparison alone."""
         link = self._link
         if link is None:
             raise SignerAway
@@ -186,8 +187,11 @@ class Gateway:
             self._on_ready()
             await self._record("ready", link)
             await self._keep_alive(link)
-        except (SignerAway, SignerSlow, DatabaseUnavailable) as error:
-            log.warning("signer_not_compared", reason=type(error).__name__)
+        except (SignerAway, SignerSlow, DatabaseUnavailable, RpcError) as error:
+            log.warning("signer_not_compared", reason=str(error) or type(error).__name__)
+        except Exception:
+            # A record that cannot be compared must not end the daemon that defends the others.
+            log.exception("signer_not_compared")
         finally:
             self._link = None
             self._ready.clear()

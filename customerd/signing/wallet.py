@@ -8,22 +8,19 @@ from customerd.store.events import Change, Store
 
 
 class WalletMismatch(Exception):
-    """The database belongs to another wallet or another chain."""
+    """The database belongs to another wallet."""
 
 
 class Wallet(msgspec.Struct, frozen=True):
     """One row of the table `wallet`."""
 
-    chain_id: int | None
     identity: bytes | None
     account: bytes | None
 
 
 async def read_wallet(store: Store) -> Wallet:
     """Return what this database was bound to so far."""
-    row = await store.database.fetch_one(
-        "select chain_id, identity, account from wallet", row=Wallet
-    )
+    row = await store.database.fetch_one("select identity, account from wallet", row=Wallet)
     assert row is not None, "the first migration inserts the row"
     return row
 
@@ -33,12 +30,7 @@ async def bind_wallet(store: Store, *, identity: bytes, account: bytes) -> None:
     await _bind(store, {"identity": identity, "account": account})
 
 
-async def bind_chain(store: Store, chain_id: int) -> None:
-    """Bind the database to a chain; raises WalletMismatch when it belongs to another."""
-    await _bind(store, {"chain_id": chain_id})
-
-
-async def _bind(store: Store, values: dict[str, bytes | int]) -> None:
+async def _bind(store: Store, values: dict[str, bytes]) -> None:
     wallet = await read_wallet(store)
     if all(getattr(wallet, name) == value for name, value in values.items()):
         return

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from psycopg import AsyncConnection
 
-from zkchannels.store.database import Database
+from zkchannels.store.database import Database, DatabaseUnavailable
 
 T = TypeVar("T")
 
@@ -24,8 +24,8 @@ class LeaseHeld(Exception):
         self.holder = holder
 
 
-class LeaseLost(Exception):
-    """The lease ran out or was taken over: this daemon must not act any more."""
+class LeaseLost(DatabaseUnavailable):
+    """The lease ran out or was taken over: nothing may be written until it is held again."""
 
 
 _TAKE = """

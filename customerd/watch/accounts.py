@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from customerd.signing.errors import SignerAway, SignerSlow
 from zkchannels.chain.errors import AccountUnavailable
 from zkchannels.escrow.ethereum import PrivateKey
 from zkchannels.escrow.transaction import Transaction
@@ -29,8 +30,6 @@ class WalletAccount:
 
     async def sign(self, transaction: Transaction) -> bytes:
         """Return the raw signed transaction; raises AccountUnavailable."""
-        from customerd.signing.gateway import SignerAway, SignerSlow  # noqa: PLC0415 - cycle
-
         if transaction.to is None:
             raise AccountUnavailable("the wallet deploys no contract")
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zkchannels.chain.model import FeeSuggestion
+
 GAS: dict[str, int] = {
     "open": 90_000,
     "open_token": 180_000,
@@ -11,3 +13,8 @@ GAS: dict[str, int] = {
     "defend": 330_000,
 }
 """Gas per call; a test holds them above the measured figures."""
+
+
+def defence(channels: int, fees: FeeSuggestion) -> int:
+    """Return what defending and claiming so many channels would cost now, in wei."""
+    return channels * (GAS["defend"] + GAS["claim"]) * (fees.base_fee + fees.tip)

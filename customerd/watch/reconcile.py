@@ -294,10 +294,6 @@ class MissingRow(LookupError):
     """No row of the table fits: cannot happen, the tests go through every combination."""
 
 
-class NoClosingState(ValueError):
-    """The record holds nothing to close on, or contradicts itself."""
-
-
 def reconcile(now: Situation) -> Decision:
     """Return what to do about a channel: the first row of `TABLE` that fits."""
     for row in TABLE:
@@ -306,44 +302,16 @@ def reconcile(now: Situation) -> Decision:
     raise MissingRow(now)
 
 
-def closing_index(
-    local: Status, *, index: int, newest_authorization: int | None, decided: int | None = None
-) -> int:
-    """Return the index of the only state to close on (close-new).
-
-    `index` is the current state, `newest_authorization` the newest committed closing authorization,
-    `decided` what a close was decided on. From the commit of authorization i + 1 on, state i is
-    never closed on again, whether its secret left or not. Raises NoClosingState.
-    """
-    if newest_authorization is None or local is Status.NEW:
-        raise NoClosingState("there is no closing authorization yet")
-    contradiction = NoClosingState(
-        f"{local.value} at state {index} with closing authorization {newest_authorization}"
-    )
-    ahead = newest_authorization - index
-    if ahead not in (0, 1) or (local in _SETTLED and ahead) or (local is _MOVING and not ahead):
-        raise contradiction
-    if local not in _ENDING:
-        return newest_authorization
-    if decided not in (index, newest_authorization):
-        raise contradiction
-    return decided
-
-
-def posted_of(
-    status: ChannelStatus, *, state: int | None, newest: int | None, released: int | None = None
-) -> Posted:
+def posted_of(status: ChannelStatus, *, state: int | None, newest: int | None) -> Posted:
     """Return which close is posted, from the index of our state that has its lock (None: none).
 
-    `newest` is the state to close on, `released` the highest whose secret may have left; without
-    it, that of every older state may have.
+    `newest` is the state to close on; the secret of every older one may have left.
     """
     if status is not ChannelStatus.CLOSING:
         return Posted.NOTHING
     if state is None or newest is None:
         return Posted.FOREIGN
-    gone = newest - 1 if released is None else released
-    return Posted.STALE if state < newest and state <= gone else Posted.OURS
+    return Posted.STALE if state < newest else Posted.OURS
 
 
 def phase_of(*, deadline: int, delay: int, margin: int, now: int) -> Phase:
@@ -359,7 +327,3 @@ def phase_of(*, deadline: int, delay: int, margin: int, now: int) -> Phase:
         return Phase.OVER
     late_from = deadline - margin - (delay - margin) // 2
     return Phase.LATE if now >= late_from else Phase.FIRST_HALF
-
-
-_MOVING = Status.REVOKING  # the next authorization is here
-_SETTLED = frozenset({Status.FUNDING, Status.IDLE, Status.PROVED})  # and here it is not

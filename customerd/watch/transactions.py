@@ -155,12 +155,12 @@ class Transactions:
         )
         await self._send(self.wallet, f"close/{state.index}", data, deadline=deadline)
 
-    async def mutual_close(self, state: State, agreement: bytes) -> None:
+    async def mutual_close(self, state: State, agreement: bytes, deadline: int | None) -> None:
         """Close at once with the merchant's agreement."""
         data = calls.mutual_close(
             self._id, state.customer_balance, state.merchant_balance, agreement
         )
-        await self._send(self.wallet, "mutual", data)
+        await self._send(self.wallet, "mutual", data, deadline=deadline)
 
     async def defend(self, state: State, deadline: int | None) -> None:
         """Answer an expire with the guard's key and the customer's permit."""

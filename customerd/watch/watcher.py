@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from customerd.channels import queries as channels
 from customerd.channels.record import LIVE, Channel, Escrow, State, Status
 from customerd.config import Settings
+from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change, Store
+from customerd.watch import costs
 from customerd.watch.accounts import GuardAccount, WalletAccount
 from customerd.watch.reconcile import (
     Action,
@@ -47,6 +49,16 @@ log = get_logger("customerd.watch")
 
 GUARD_BALANCE_EVERY = 30.0
 """Seconds between looks at the accounts' balances."""
+
+_RESTS = (
+    ChainFailure,
+    DatabaseUnavailable,
+    RpcError,
+    SignerAway,
+    SignerSlow,
+    channels.StatusChanged,
+)
+"""What may keep an action from being carried out now; it is tried again."""
 
 _RESTLESS = (ChannelStatus.AWAITING_MERCHANT, ChannelStatus.EXPIRING, ChannelStatus.CLOSING)
 """Statuses on chain whose next action depends on time alone."""
@@ -85,6 +97,8 @@ class Watcher:
         self._tick = asyncio.Event()
         self._alarms: dict[bytes, Alarm] = {}
         self._balances_read = 0.0
+        self._stuck: list[Alarm] = []
+        self._defence_cost = 0
         self.guard_balance: int | None = None
         self.account_balance: int | None = None
         self.channel_count = 0
@@ -94,7 +108,7 @@ class Watcher:
             self.chain_store,
             addresses=lambda: frozenset(self._escrows),
             on_change=self._changed,
-            confirmations=settings.chain.confirmations or "finalized",
+            confirmations=settings.chain.confirmations,
             poll=settings.chain.poll,
             stale_after=settings.chain.stale_after,
         )
@@ -120,9 +134,22 @@ class Watcher:
     @property
     def alarms(self) -> list[Alarm]:
         """Everything an operator should act on now."""
-        found = list(self._alarms.values())
+        found = [*self._alarms.values(), *self._stuck]
         if self.guard_balance == 0:
             found.append(Alarm("guard_empty", "the guard account cannot pay for any defence"))
+        elif self.guard_balance is not None and self.guard_balance < self._defence_cost:
+            found.append(
+                Alarm("guard_low", "the guard account cannot pay for defending every channel now")
+            )
+        unknown = self._gateway.unknown_channels if self._gateway is not None else ()
+        found.extend(
+            Alarm(
+                "channel_missing",
+                f"the signer knows the channel 0x{channel.hex()}, this database does not: "
+                "it is not defended until it is restored",
+            )
+            for channel in sorted(unknown)
+        )
         return found
 
     async def record(self, channel: bytes) -> ChannelRecord:
@@ -197,6 +224,7 @@ class Watcher:
     async def reload_escrows(self) -> None:
         """Read the escrows to follow; the follower takes them up at its next step."""
         self._escrows = await channels.escrows(self._store.database)
+        self.channel_count = await channels.count(self._store.database)
 
     async def run(self) -> None:
         """Follow the chain and act on it, until cancelled."""
@@ -227,6 +255,7 @@ class Watcher:
                 self.chain_id = await self.client.chain_id()
                 for lane in self._lanes():
                     await lane.on_head(head, self.follower.final)
+                await self._look_at_lanes()
                 await self._read_balances()
             except (ChainFailure, DatabaseUnavailable) as error:
                 log.warning("lane_rests", reason=str(error) or type(error).__name__)
@@ -237,11 +266,23 @@ class Watcher:
     def _lanes(self) -> list[Lane]:
         return [self._guard_lane] + ([self._wallet_lane] if self._wallet_lane else [])
 
+    async def _look_at_lanes(self) -> None:
+        """Raise an alarm for every transaction that cannot get out."""
+        stuck: list[Alarm] = []
+        for lane in self._lanes():
+            for row in await lane.open_rows():
+                if row.trouble is not None:
+                    text = f"{row.purpose.partition(':')[0]}: {row.trouble.value}"
+                    stuck.append(Alarm("transaction_stuck", text))
+        self._stuck = stuck
+
     async def _read_balances(self) -> None:
         if time.monotonic() - self._balances_read < GUARD_BALANCE_EVERY:
             return
         self._balances_read = time.monotonic()
         self.guard_balance = await self.client.balance(self._guard.address)
+        fees = await self.client.fees()
+        self._defence_cost = costs.defence(self.channel_count, fees)
         assert self._gateway is not None
         if self._gateway.account is not None:
             self.account_balance = await self.client.balance(self._gateway.account)
@@ -258,12 +299,13 @@ class Watcher:
             for channel in dirty:
                 try:
                     await self._reconcile(channel)
-                except (ChainFailure, DatabaseUnavailable, channels.StatusChanged) as error:
-                    log.warning(
-                        "reconcile_rests",
-                        channel=channel.hex(),
-                        reason=str(error) or type(error).__name__,
-                    )
+                except _RESTS as error:
+                    reason = str(error) or type(error).__name__
+                    log.warning("reconcile_rests", channel=channel.hex(), reason=reason)
+                    failed.add(channel)
+                except Exception:
+                    # A fault about one channel must not end the defence of the others.
+                    log.exception("reconcile_failed", channel=channel.hex())
                     failed.add(channel)
             pause = min(max(pause * 2, 0.1), 5.0) if failed else 0.0
             if failed:
@@ -278,7 +320,6 @@ class Watcher:
             except DatabaseUnavailable:
                 await asyncio.sleep(0.5)
                 continue
-            self.channel_count = len(rows)
             return rows
 
     async def _reconcile(self, channel: bytes) -> None:
@@ -291,7 +332,10 @@ class Watcher:
             escrow = self._escrows[row.escrow]
         records = await self.chain_store.record(channel)
         state = await self._state_of_lock(row, records.head)
-        situation = self._situation(row, escrow, records, state)
+        newest = None
+        if row.authorized is not None:
+            newest = await channels.state_at(self._store.database, channel, row.authorized)
+        situation = self._situation(row, escrow, records, state, newest)
         decision = reconcile(situation)
         if records.head.status in _RESTLESS:
             self._restless.add(channel)
@@ -310,8 +354,23 @@ class Watcher:
                 return state
         return None
 
+    def _guard_usable(self, newest: State | None, record: ChannelRecord) -> bool:
+        """Whether the guard is enabled, has the permit for the newest state, and may still act."""
+        return (
+            self._settings.guard.enabled
+            and not record.guard_struck_off
+            and newest is not None
+            and newest.permit is not None
+            and newest.guard == self._guard.address
+        )
+
     def _situation(
-        self, row: Channel, escrow: Escrow, records: Records, state: State | None
+        self,
+        row: Channel,
+        escrow: Escrow,
+        records: Records,
+        state: State | None,
+        newest: State | None,
     ) -> Situation:
         assert self._gateway is not None
         head = self.follower.head
@@ -331,7 +390,7 @@ class Watcher:
                 newest=row.authorized,
             ),
             closed_by_guard=records.head.closed_by_guard,
-            guard_usable=self._settings.guard.enabled and not records.head.guard_struck_off,
+            guard_usable=self._guard_usable(newest, records.head),
             signer=self._gateway.ready,
             compared=self._gateway.compared,
         )
@@ -409,12 +468,12 @@ class Watcher:
         if row.state is Status.ASKED and record.status is ChannelStatus.OPEN:
             if row.mutual_signature is None:
                 return
-            await sender.mutual_close(await self._newest(row), row.mutual_signature)
+            await sender.mutual_close(await self._newest(row), row.mutual_signature, deadline)
             return
         decided = await self._decide(row)
         newest = await self._newest(decided)
         if decided.mutual_signature is not None:
-            await sender.mutual_close(newest, decided.mutual_signature)
+            await sender.mutual_close(newest, decided.mutual_signature, deadline)
             return
         assert self._gateway is not None
         assert decided.closing is not None

@@ -81,7 +81,7 @@ class Owner:
         self.receipt: bool | None = True
         self.note: str | None = "enjoy your espresso"
         self.missing: list[str] = []
-        self.warnings: list[methods.Warning_] = []
+        self.warnings: list[methods.Alert] = []
         self.accept = True
         self.hold_at: tuple[str, ...] = ()
         """Steps at which operations wait for `go_on`."""

@@ -16,7 +16,7 @@ def test_getinfo_is_a_panel_with_highlighted_warnings(
     owner: Owner, customerctl: Customerctl
 ) -> None:
     """`getinfo` on a terminal draws a panel, warnings under it in yellow."""
-    owner.warnings = [methods.Warning_(kind="defend", message="answer by 18:00", label="coffee")]
+    owner.warnings = [methods.Alert(kind="defend", message="answer by 18:00", label="coffee")]
     terminal = customerctl.on_terminal("getinfo")
     assert terminal.finish() == 0
     assert "─ customerd 0.1.0: ready ─" in terminal.text

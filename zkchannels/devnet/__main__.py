@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import tempfile
@@ -23,7 +24,7 @@ def main() -> int:
     parser.add_argument("what", choices=("demo", "up"))
     parser.add_argument("--directory", type=Path, help="where everything is kept (up only)")
     options = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
         if options.what == "demo":
             return _demo(console)
@@ -58,9 +59,11 @@ def _describe(console: Console, network: Network, seconds: float) -> None:
 
 
 def _up(console: Console, directory: Path | None) -> int:
+    began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="devnet-") as temporary:
         with Network(directory or Path(temporary), block_time=1.0) as network:
-            _describe(console, network, 0.0)
+            _describe(console, network, time.monotonic() - began)
             console.print("\nIn another terminal:\n", style="bold")
             console.print(f"  export CUSTOMERD_SOCKET={network.socket}")
             console.print("  .venv/bin/customerctl getinfo")
@@ -70,7 +73,9 @@ def _up(console: Console, directory: Path | None) -> int:
             )
             console.print('  .venv/bin/customerctl pay coffee "0.005 ETH"')
             console.print("\nCtrl-C ends it.")
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    signal.pause()
         console.print("all torn down.")
     return 0
 

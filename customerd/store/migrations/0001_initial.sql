@@ -2,7 +2,6 @@
 
 create table wallet (
     one         boolean primary key default true check (one),
-    chain_id    bigint,
     identity    bytea check (octet_length(identity) = 20),
     account     bytea check (octet_length(account) = 20),
     created     timestamptz not null default now()
@@ -53,6 +52,8 @@ create table channel (
     -- The state a close was decided on; never undone but by a newer authorization.
     closing          bigint check (closing >= 0),
     mutual_signature bytea check (octet_length(mutual_signature) = 65),
+    -- Signer and database may both be old: never closed unilaterally unless the user insists.
+    doubtful         boolean not null default false,
     created          timestamptz not null default now(),
     updated          timestamptz not null default now(),
     check (customer_balance + merchant_balance = customer_deposit + merchant_deposit),

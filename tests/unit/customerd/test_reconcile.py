@@ -12,11 +12,9 @@ from customerd.channels.record import Status
 from customerd.watch.reconcile import (
     TABLE,
     Action,
-    NoClosingState,
     Phase,
     Posted,
     Situation,
-    closing_index,
     phase_of,
     posted_of,
     reconcile,
@@ -198,50 +196,6 @@ def test_the_guard_only_acts_in_expiring() -> None:
             assert not now.signer
 
 
-@pytest.mark.parametrize(
-    ("local", "index", "newest", "decided", "closes_on"),
-    [
-        (Status.FUNDING, 0, 0, None, 0),
-        (Status.IDLE, 4, 4, None, 4),
-        (Status.PROVED, 4, 4, None, 4),
-        (Status.REVOKING, 4, 5, None, 5),
-        (Status.ASKED, 4, 4, 4, 4),
-        (Status.ASKED, 4, 5, 5, 5),
-        (Status.DECIDED, 4, 4, 4, 4),
-        (Status.SUSPECT, 4, 4, None, 4),
-        (Status.SUSPECT, 4, 5, None, 5),
-    ],
-)
-def test_closing_rule(
-    local: Status, index: int, newest: int, decided: int | None, closes_on: int
-) -> None:
-    """From the commit of authorization i + 1 on, only i + 1 is closed on (close-new)."""
-    found = closing_index(local, index=index, newest_authorization=newest, decided=decided)
-    assert found == closes_on
-
-
-@pytest.mark.parametrize(
-    ("local", "index", "newest", "decided"),
-    [
-        (Status.NEW, 0, None, None),
-        (Status.NEW, 0, 0, None),
-        (Status.FUNDING, 0, None, None),
-        (Status.IDLE, 4, 5, None),
-        (Status.PROVED, 4, 3, None),
-        (Status.REVOKING, 4, 4, None),
-        (Status.REVOKING, 4, 6, None),
-        (Status.DECIDED, 4, 4, None),
-        (Status.ASKED, 4, 4, 3),
-    ],
-)
-def test_closing_rule_refuses_contradictions(
-    local: Status, index: int, newest: int | None, decided: int | None
-) -> None:
-    """A record that contradicts itself closes on nothing."""
-    with pytest.raises(NoClosingState):
-        closing_index(local, index=index, newest_authorization=newest, decided=decided)
-
-
 def test_posted_close() -> None:
     """A posted lock is ours, stale when its secret may have left, or foreign."""
     closing = ChannelStatus.CLOSING
@@ -250,8 +204,6 @@ def test_posted_close() -> None:
     assert posted_of(closing, state=0, newest=None) is Posted.FOREIGN
     assert posted_of(closing, state=3, newest=3) is Posted.OURS
     assert posted_of(closing, state=2, newest=3) is Posted.STALE
-    assert posted_of(closing, state=2, newest=3, released=1) is Posted.OURS
-    assert posted_of(closing, state=1, newest=3, released=1) is Posted.STALE
 
 
 def test_phases() -> None:
