@@ -1,0 +1,115 @@
+"""A whole payment between real processes on loopback, beside the cryptography it contains.
+
+`python bench/payment.py [--json] [--payments N]`: PostgreSQL with durable settings, an EVM chain,
+merchantd, customerd and customersigner as separate processes; payments one after the other over
+one connection to the owner socket. The comparison is the same payment's cryptography in one
+process, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from zkchannels.abacus import (
+    ChannelSecrets,
+    PublicKey,
+    SecretKey,
+    check_blinded,
+    closing_authorization,
+    context,
+    prove_pay,
+    verify_lock_opening,
+    verify_pay,
+)
+from zkchannels.devnet.network import Network
+from zkchannels.jsonrpc.client import BlockingClient
+from zkchannels.jsonrpc.errors import RpcError
+
+TARGET_MS = 25.0
+WARM_UP = 20
+
+
+def payments(count: int) -> list[float]:
+    """Return the milliseconds of each payment between real processes."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as directory,
+        Network(Path(directory), merchants=("coffee",)) as network,
+        BlockingClient(str(network.socket)) as client,
+    ):
+        address = network.merchants["coffee"].address
+        operation = client.call(
+            "establish", {"merchant": address, "deposit": "1 ETH", "label": "b", "wait": False}
+        )["operation"]
+        while True:
+            network.chain.mine()
+            try:
+                client.call("wait", {"operation": operation, "timeout": 0.2})
+                break
+            except RpcError:
+                continue
+        times = []
+        for _ in range(WARM_UP + count):
+            began = time.perf_counter()
+            client.call("pay", {"label": "b", "amount": 1000})
+            times.append((time.perf_counter() - began) * 1000)
+        return times[WARM_UP:]
+
+
+def cryptography(count: int) -> list[float]:
+    """Return the milliseconds of one payment's cryptography, both sides in one process."""
+    merchant = SecretKey.generate()
+    key = PublicKey.from_bytes(merchant.public.to_bytes())
+    channel = ChannelSecrets(secrets.token_bytes(32), 12345)
+    escrow = secrets.token_bytes(20)
+    old = channel.state(0, 0, 10**9, 0)
+    token, blinding = merchant.sign(old), 0
+    times = []
+    for index in range(1, WARM_UP + count + 1):
+        new = channel.state(index, 0, old.customer_balance - 1000, old.merchant_balance + 1000)
+        blindings = channel.pay_blindings(index, 0, 1000)
+        where = context(31337, escrow, secrets.token_bytes(16))
+        began = time.perf_counter()
+        proof = prove_pay(key, where, old, token, blinding, new, 1000, blindings)
+        commitments = verify_pay(merchant, where, old.nonce, 1000, proof)
+        answer = merchant.blind_sign(commitments.close)
+        closing_authorization(key, answer, blindings.close, new.close_state())
+        assert verify_lock_opening(commitments.lock, blindings.lock, old.lock)
+        token, blinding = merchant.blind_sign(commitments.state), blindings.state
+        check_blinded(key, token, new, blinding)
+        times.append((time.perf_counter() - began) * 1000)
+        old = new
+    return times[WARM_UP:]
+
+
+def main() -> int:
+    """Measure, print, and return 1 when the target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--payments", type=int, default=300)
+    options = parser.parse_args()
+    whole, inner = payments(options.payments), cryptography(options.payments)
+    p50, core = statistics.median(whole), statistics.median(inner)
+    result = {
+        "payment_ms": {"p50": p50, "p99": sorted(whole)[int(len(whole) * 0.99)], "min": min(whole)},
+        "cryptography_ms": {"p50": core, "min": min(inner)},
+        "ratio": p50 / core,
+        "payments_per_second": 1000 / statistics.mean(whole),
+        "target_ms": TARGET_MS,
+    }
+    if options.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(name, value)
+    return 0 if p50 <= TARGET_MS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
