@@ -207,11 +207,13 @@ def _await_end(
 def _show_outcome(
     request: Request, operation: dict[str, Any], client: BlockingClient | None
 ) -> None:
-    """Show an operation; `client` is asked what a finished one left on the channel."""
+    """Show an operation; `client` is asked how a closed channel stands on chain."""
     if request.as_json:
         print_json(operation)
         return
-    channel = None if client is None else _channel(client, operation["label"])
+    channel = None
+    if client is not None and operation["kind"] == "close":
+        channel = _channel(client, operation["label"])
     print_blocks(outcome(operation, channel))
 
 

@@ -148,21 +148,20 @@ def _took(operation: Result) -> str:
     return duration(operation["updated"] - operation["created"])
 
 
-def _left(channel: Result | None) -> str:
-    return "" if channel is None else f"; {channel['customer_balance']['text']} left"
+def _held(operation: Result, words: str) -> str:
+    held = operation["customer_balance"]
+    return "" if held is None else f"; {held['text']} {words}"
 
 
-def _paid(operation: Result, channel: Result | None) -> str:
+def _paid(operation: Result, _channel: Result | None) -> str:
     verb = "paid" if operation["kind"] == "pay" else "refunded"
     money = operation["amount"]["text"] if operation["amount"] else ""
-    return f"{verb} {money} on {operation['label']} in {_took(operation)}{_left(channel)}"
+    return f"{verb} {money} on {operation['label']} in {_took(operation)}{_held(operation, 'left')}"
 
 
-def _established(operation: Result, channel: Result | None) -> str:
+def _established(operation: Result, _channel: Result | None) -> str:
     sentence = f"channel {operation['label']} is open after {_took(operation)}"
-    if channel is None:
-        return sentence
-    return f"{sentence}; {channel['customer_balance']['text']} to spend"
+    return sentence + _held(operation, "to spend")
 
 
 def _closed(operation: Result, channel: Result | None) -> str:

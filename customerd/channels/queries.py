@@ -21,10 +21,6 @@ channel, label, escrow, host, port, salt, customer_deposit, merchant_deposit, st
 attempt, customer_balance, merchant_balance, token, authorized, closing, mutual_signature,
 doubtful, extract(epoch from created)::float8
 """
-_ESCROW = (
-    "escrow, chain_id, merchant, token, symbol, decimals, unit::text::numeric, delay, "
-    "g1_half, escrow_key"
-)
 _STATE = (
     "channel, index, attempt, lock, customer_balance, merchant_balance, signature, guard, permit"
 )
@@ -36,12 +32,6 @@ class StatusChanged(Exception):
     def __init__(self, channel: Channel) -> None:
         super().__init__(f"the channel is {channel.status}")
         self.channel = channel
-
-
-def _escrow(*values: Any) -> Escrow:
-    row = list(values)
-    row[6] = int(row[6])
-    return Escrow(*row)
 
 
 async def channels(database: Database) -> list[Channel]:
@@ -71,12 +61,6 @@ async def channel_by_label(database: Database, label: str) -> Channel | None:
     return await database.fetch_one(
         f"select {_CHANNEL} from channel where label = %(label)s", {"label": label}, row=Channel
     )
-
-
-async def escrows(database: Database) -> dict[bytes, Escrow]:
-    """Return all known escrows by address."""
-    rows = await database.fetch(f"select {_ESCROW} from escrow", row=_escrow)
-    return {row.escrow: row for row in rows}
 
 
 async def states(database: Database, channel: bytes) -> list[State]:
@@ -202,13 +186,10 @@ async def adopt_authorization(change: Change, row: Channel, authorization: Autho
     """Keep a new closing authorization; the one before it is from now on not to be closed on."""
     await change.execute(
         """
-        update state set signature = null, permit = null
-        where channel = %(channel)s and index < %(index)s
-        """,
-        {"channel": row.channel, "index": authorization.index},
-    )
-    await change.execute(
-        """
+        with superseded as (
+            update state set signature = null, permit = null
+            where channel = %(channel)s and index < %(index)s and signature is not null
+        )
         insert into state values (%(channel)s, %(index)s, %(attempt)s, %(lock)s,
             %(customer_balance)s, %(merchant_balance)s, %(signature)s, %(guard)s, %(permit)s)
         on conflict (channel, index) do update set signature = excluded.signature,

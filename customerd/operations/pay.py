@@ -32,7 +32,9 @@ async def pay(run: Run) -> None:
     again later.
     """
     channel = await run.channel()
-    attempt = await operations.attempt_of(run.around.store.database, run.row.operation)
+    attempt = None
+    if run.row.status != "queued":
+        attempt = await operations.attempt_of(run.around.store.database, run.row.operation)
     if channel.state in _CLOSING:
         await _end_by_closing(run, channel, attempt)
         return
@@ -291,6 +293,8 @@ async def _complete(
 
 async def _require_open(run: Run, channel: Channel) -> None:
     """A secret leaves only while the escrow is seen OPEN (rule `open-only`)."""
+    if not run.around.watcher.following:
+        raise Interrupted("the chain is not followed")
     record = await run.around.watcher.record(channel.channel)
     if record.status is not ChannelStatus.OPEN:
         run.around.watcher.kick(channel.channel)

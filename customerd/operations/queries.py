@@ -153,14 +153,15 @@ async def insert_operation(
     force: bool,
     parameters: bytes,
     idempotency_key: str | None,
-) -> None:
+) -> OperationRow:
     """Insert a queued operation; raises psycopg.errors.UniqueViolation for a used key."""
-    await change.execute(
+    cursor = await change.connection.execute(
         """
         insert into operation (operation, kind, channel, label, amount, note, force, parameters,
             idempotency_key)
         values (%(operation)s, %(kind)s, %(channel)s, %(label)s, %(amount)s, %(note)s, %(force)s,
             %(parameters)s, %(idempotency_key)s)
+        returning number, extract(epoch from created)::float8
         """,
         {
             "operation": operation,
@@ -181,6 +182,29 @@ async def insert_operation(
         label=label,
         operation=operation,
         operation_kind=kind,
+    )
+    inserted = await cursor.fetchone()
+    assert inserted is not None
+    number, created = inserted
+    return OperationRow(
+        operation=operation,
+        number=number,
+        kind=kind,
+        channel=channel,
+        label=label,
+        amount=amount,
+        note=note,
+        force=force,
+        parameters=parameters,
+        idempotency_key=idempotency_key,
+        status="queued",
+        step=None,
+        error_kind=None,
+        error_message=None,
+        created=created,
+        updated=created,
+        receipt=None,
+        service_note=None,
     )
 
 
@@ -270,35 +294,29 @@ class StepTrail:
             entries.append(
                 (self._next, self.current, self._started, now if status in ENDED else None)
             )
-        if entries:
-            numbers, names, started, finished = (
-                list(column) for column in zip(*entries, strict=True)
-            )
-            await change.execute(
-                """
+        numbers, names, started, finished = (
+            [list(column) for column in zip(*entries, strict=True)] if entries else ([], [], [], [])
+        )
+        changed = await change.execute(
+            """
+            with written as (
                 insert into step (operation, number, name, started, finished)
                 select %(operation)s, number, name, started, finished
                 from unnest(%(numbers)s::int[], %(names)s::text[], %(started)s::timestamptz[],
                             %(finished)s::timestamptz[])
                     as new (number, name, started, finished)
                 on conflict (operation, number) do update set finished = excluded.finished
-                """,
-                {
-                    "operation": self.row.operation,
-                    "numbers": numbers,
-                    "names": names,
-                    "started": started,
-                    "finished": finished,
-                },
             )
-        changed = await change.execute(
-            """
             update operation set status = %(status)s, step = %(step)s, updated = now(),
                 error_kind = %(error_kind)s, error_message = %(error_message)s
             where operation = %(operation)s and status in ('queued', 'running')
             """,
             {
                 "operation": self.row.operation,
+                "numbers": numbers,
+                "names": names,
+                "started": started,
+                "finished": finished,
                 "status": status,
                 "step": self.current,
                 "error_kind": details.get("error_kind"),

@@ -79,7 +79,7 @@ class Run:
 
     async def escrow(self, channel: Channel) -> Escrow:
         """Read the escrow of a channel."""
-        return (await channels.escrows(self.around.store.database))[channel.escrow]
+        return await self.around.store.escrow(channel.escrow)
 
     async def commit(self, body: Body | None = None) -> None:
         """Write what a step did, together with the trail, in one transaction."""

@@ -141,10 +141,10 @@ class Runner:
 
     async def _work(self, row: OperationRow) -> None:
         """Take one operation to its outcome, through every interruption."""
-        pause, began = FIRST_PAUSE, time.time()
+        pause, began, first = FIRST_PAUSE, time.time(), True
         while True:
             try:
-                await self._once(row, began)
+                await self._once(row, began, first=first)
             except Interrupted as error:
                 log.info("operation_rests", operation=row.operation.hex(), reason=str(error))
             except (SignerAway, SignerSlow, ChainUnavailable) as error:
@@ -162,6 +162,7 @@ class Runner:
                 log.exception("operation_failed", operation=row.operation.hex())
             else:
                 break
+            first = False
             await self._pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
         self._end(row)
@@ -171,14 +172,15 @@ class Runner:
         await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         await self._around.gateway.wait_ready()
 
-    async def _once(self, row: OperationRow, began: float) -> None:
+    async def _once(self, row: OperationRow, began: float, *, first: bool) -> None:
         database = self._around.store.database
-        current = await operations.operation_by_id(database, row.operation)
-        assert current is not None
-        if current.ended:
-            return
-        kind = _KINDS[row.kind]
-        taken = len(await operations.steps(database, row.operation))
+        kind, current, taken = _KINDS[row.kind], row, 0
+        if not first or row.status != "queued":
+            read = await operations.operation_by_id(database, row.operation)
+            assert read is not None
+            if read.ended:
+                return
+            current, taken = read, len(await operations.steps(database, row.operation))
         run = Run(self._around, current, taken, began=began)
         try:
             await kind.steps(run)

@@ -17,6 +17,7 @@ import psycopg
 
 from customerd import VERSION
 from customerd.channels import queries as channels
+from customerd.channels.escrows import escrows as all_escrows
 from customerd.channels.record import Channel, Escrow, Status
 from customerd.merchants import (
     InvalidMerchantAddress,
@@ -209,7 +210,7 @@ class Owner:
     async def balance(self, _params: methods.NoParams, _peer: Peer) -> methods.Balance:
         """Add up per escrow what can be paid, refunded, and what is closing."""
         database = self._parts.store.database
-        escrows = await channels.escrows(database)
+        escrows = await all_escrows(database)
         spendable = dict.fromkeys(escrows, 0)
         refundable = dict.fromkeys(escrows, 0)
         closing = dict.fromkeys(escrows, 0)
@@ -241,7 +242,7 @@ class Owner:
         """Show every channel with its record on chain."""
         database = self._parts.store.database
         rows = await channels.channels(database)
-        escrows = await channels.escrows(database)
+        escrows = await all_escrows(database)
         records = await self._parts.watcher.chain_store.records([row.channel for row in rows])
         at_work = {row.channel: row for row in reversed(await operations.unfinished(database))}
         return methods.Channels(
@@ -262,7 +263,7 @@ class Owner:
 
     async def _shown(self, row: Channel) -> methods.Channel:
         database = self._parts.store.database
-        escrow = (await channels.escrows(database))[row.escrow]
+        escrow = await self._parts.store.escrow(row.escrow)
         record = await self._parts.watcher.record(row.channel)
         at_work = next(
             (
@@ -332,7 +333,7 @@ class Owner:
         )
         await self._check_deposit(escrow, welcome, deposit, merchant_deposit)
         label = params.label or address.host
-        channel, operation = await self._insert_channel(
+        row = await self._insert_channel(
             escrow=escrow,
             address=address,
             label=label,
@@ -342,8 +343,8 @@ class Owner:
             digest=digest,
         )
         await self._parts.watcher.reload_escrows()
-        log.info("establish_queued", channel=label, operation=operation.hex(), id=channel.hex())
-        return await self._submitted(operation, wait=params.wait)
+        log.info("establish_queued", channel=label, operation=row.operation.hex())
+        return await self._submitted(row, wait=params.wait)
 
     async def _hello(self, address: MerchantAddress) -> wire.Welcome:
         try:
@@ -363,7 +364,7 @@ class Owner:
             raise failure("merchant_misbehaved", "the merchant's answer is malformed") from None
 
     async def _read_escrow(self, address: MerchantAddress, welcome: wire.Welcome) -> Escrow:
-        escrow = (await channels.escrows(self._parts.store.database)).get(address.escrow)
+        escrow = (await all_escrows(self._parts.store.database)).get(address.escrow)
         if escrow is None:
             try:
                 escrow = await read_escrow(
@@ -428,7 +429,7 @@ class Owner:
         merchant_deposit: int,
         params: methods.EstablishParams,
         digest: bytes,
-    ) -> tuple[bytes, bytes]:
+    ) -> OperationRow:
         from zkchannels.abacus import channel_id  # noqa: PLC0415 - not needed for READY
 
         account = self._parts.gateway.account
@@ -436,7 +437,7 @@ class Owner:
         salt, operation = secrets.token_bytes(32), secrets.token_bytes(16)
         channel = channel_id(escrow.chain_id, escrow.escrow, account, salt).to_bytes(32)
 
-        async def write(change: Change) -> None:
+        async def write(change: Change) -> OperationRow:
             await channels.insert_escrow(change, escrow)
             await channels.insert_channel(
                 change,
@@ -449,7 +450,7 @@ class Owner:
                 customer_deposit=deposit,
                 merchant_deposit=merchant_deposit,
             )
-            await operations.insert_operation(
+            return await operations.insert_operation(
                 change,
                 operation=operation,
                 kind="establish",
@@ -463,12 +464,11 @@ class Owner:
             )
 
         try:
-            await self._parts.store.change(write)
+            return await self._parts.store.change(write)
         except psycopg.errors.UniqueViolation as error:
             if error.diag.constraint_name == "channel_label_key":
                 raise _label_taken(label) from None
             raise failure("channel_busy", "the same request is being made") from None
-        return channel, operation
 
     async def pay(self, params: methods.PayParams, _peer: Peer) -> methods.Operation:
         """Queue a payment."""
@@ -499,7 +499,7 @@ class Owner:
                 "insufficient_balance",
                 f"the channel {row.label!r} holds {side}{escrow.asset.format(held)}",
             )
-        operation = await self._insert(
+        queued = await self._insert(
             kind,
             row,
             amount if kind == "pay" else -amount,
@@ -507,7 +507,7 @@ class Owner:
             digest=digest,
             key=params.idempotency_key,
         )
-        return await self._submitted(operation, wait=params.wait)
+        return await self._submitted(queued, wait=params.wait)
 
     async def close(self, params: methods.CloseParams, _peer: Peer) -> methods.Operation:
         """Queue a close."""
@@ -526,10 +526,10 @@ class Owner:
                 f"the channel {row.label!r} is {row.status} and "
                 f"{record.status.name.lower()} on chain",
             )
-        operation = await self._insert(
+        queued = await self._insert(
             "close", row, None, force=params.force, digest=digest, key=params.idempotency_key
         )
-        return await self._submitted(operation, wait=params.wait)
+        return await self._submitted(queued, wait=params.wait)
 
     async def _insert(
         self,
@@ -541,11 +541,11 @@ class Owner:
         key: str | None,
         note: str = "",
         force: bool = False,
-    ) -> bytes:
+    ) -> OperationRow:
         operation = secrets.token_bytes(16)
 
-        async def write(change: Change) -> None:
-            await operations.insert_operation(
+        async def write(change: Change) -> OperationRow:
+            return await operations.insert_operation(
                 change,
                 operation=operation,
                 kind=kind,
@@ -559,16 +559,17 @@ class Owner:
             )
 
         try:
-            await self._parts.store.change(write)
+            return await self._parts.store.change(write)
         except psycopg.errors.UniqueViolation:
             assert key is not None
             first = await self._repeated(key, digest)
             assert first is not None
-            return first.operation
+            return first
         except CommitOutcomeUnknown:
-            if await operations.operation_by_id(self._parts.store.database, operation) is None:
+            written = await operations.operation_by_id(self._parts.store.database, operation)
+            if written is None:
                 raise
-        return operation
+            return written
 
     async def _repeated(self, key: str | None, digest: bytes) -> OperationRow | None:
         """Return the operation of an earlier call with this key; refuse other parameters."""
@@ -583,8 +584,7 @@ class Owner:
             )
         return row
 
-    async def _submitted(self, operation: bytes, *, wait: bool) -> methods.Operation:
-        row = await self._row(operation)
+    async def _submitted(self, row: OperationRow, *, wait: bool) -> methods.Operation:
         if not row.ended:
             self._parts.runner.submit(row)
         return await self._answer(row, wait=wait)
@@ -609,7 +609,7 @@ class Owner:
         return row
 
     async def _escrow_of(self, row: Channel) -> Escrow:
-        return (await channels.escrows(self._parts.store.database))[row.escrow]
+        return await self._parts.store.escrow(row.escrow)
 
     async def _show_operation(self, row: OperationRow) -> methods.Operation:
         database = self._parts.store.database

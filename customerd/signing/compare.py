@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from customerd.channels import queries
+from customerd.channels.escrows import escrows as all_escrows
 from customerd.channels.record import Channel, Escrow, State, Status
 from customerd.operations import queries as operations
 from customerd.operations.queries import AttemptRow
@@ -96,7 +97,7 @@ def _proof_is_known(local: Local, record: wire.Record) -> bool:
 
 async def compare_all(gateway: Gateway, store: Store, guard: bytes) -> None:
     """Register the escrows, then compare every channel and let whoever is behind catch up."""
-    escrows = await queries.escrows(store.database)
+    escrows = await all_escrows(store.database)
     for escrow in escrows.values():
         await register_escrow(gateway, escrow)
     records = {record.channel: record for record in await _records(gateway)}

@@ -11,6 +11,8 @@ import msgspec
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
+from customerd.channels.escrows import escrows
+from customerd.channels.record import Escrow
 from zkchannels.store.database import Database
 
 T = TypeVar("T")
@@ -115,6 +117,13 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.bus = EventBus()
+        self._escrows: dict[bytes, Escrow] = {}
+
+    async def escrow(self, address: bytes) -> Escrow:
+        """Return a known escrow; its terms never change, so it is read once."""
+        if address not in self._escrows:
+            self._escrows = await escrows(self.database)
+        return self._escrows[address]
 
     async def change(self, body: Callable[[Change], Awaitable[T]]) -> T:
         """Run `body` in one transaction and publish its events once it is committed."""

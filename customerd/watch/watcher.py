@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from customerd.channels import queries as channels
+from customerd.channels.escrows import escrows as all_escrows
 from customerd.channels.record import LIVE, Channel, Escrow, State, Status
 from customerd.config import Settings
 from customerd.signing.errors import SignerAway, SignerSlow
@@ -98,6 +99,8 @@ class Watcher:
         self._alarms: dict[bytes, Alarm] = {}
         self._balances_read = 0.0
         self._stuck: list[Alarm] = []
+        self._records: dict[bytes, ChannelRecord] = {}
+        self._version = 0
         self._defence_cost = 0
         self.guard_balance: int | None = None
         self.account_balance: int | None = None
@@ -154,7 +157,14 @@ class Watcher:
 
     async def record(self, channel: bytes) -> ChannelRecord:
         """Return what the chain says about a channel at its head."""
-        return (await self.chain_store.record(channel)).head
+        known = self._records.get(channel)
+        if known is not None:
+            return known
+        version = self._version
+        record = (await self.chain_store.record(channel)).head
+        if version == self._version:
+            self._records[channel] = record
+        return record
 
     async def wait_for(
         self, channel: bytes, predicate: Callable[[ChannelRecord], bool]
@@ -223,7 +233,7 @@ class Watcher:
 
     async def reload_escrows(self) -> None:
         """Read the escrows to follow; the follower takes them up at its next step."""
-        self._escrows = await channels.escrows(self._store.database)
+        self._escrows = await all_escrows(self._store.database)
         self.channel_count = await channels.count(self._store.database)
 
     async def run(self) -> None:
@@ -234,6 +244,9 @@ class Watcher:
             group.create_task(self._reconcile_for_ever(), name="reconcile")
 
     async def _changed(self, changed: frozenset[bytes]) -> None:
+        self._version += 1
+        for channel in changed:
+            self._records.pop(channel, None)
         self._dirty |= changed
         self._wake.set()
         self._announce()

@@ -372,6 +372,8 @@ class Owner:
             if row.kind == "close":
                 closed = replace(self.channels[row.label], status="closed", chain_status="closed")
                 self.channels[row.label] = closed
+        held = self.channels.get(row.label)
+        row = replace(row, customer_balance=None if held is None else held.customer_balance)
         self.operations[identity] = row
         self._tell(identity, row.status, step=row.step)
         self._ended.pop(identity).set()
