@@ -22,11 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:]
     _open_streams()
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()  # what cannot be written is told here, not by the interpreter's end
+        return code
     except BrokenPipeError:
-        return _nobody_reads()
+        _write_no_more()
+        return 0
     except OSError as error:
         print(f"customerctl: cannot write the result: {error.strerror}", file=sys.stderr)
+        _write_no_more()
         return 1
 
 
@@ -113,10 +117,9 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def _nobody_reads() -> int:
+def _write_no_more() -> None:
     """Keep the interpreter from complaining that what is left cannot be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 if __name__ == "__main__":

@@ -224,7 +224,8 @@ class ChainClient:
                 endpoint.websocket, heartbeat=self._heartbeat, timeout=_close_timeout()
             ) as socket:
                 await socket.send_json(subscribe)
-                answer = await asyncio.wait_for(socket.receive(), self._timeout)
+                async with asyncio.timeout(self._timeout):
+                    answer = await socket.receive()
                 if answer.type is not aiohttp.WSMsgType.TEXT:
                     raise ChainUnavailable(f"{endpoint.name}: no subscription")
                 _check_subscribed(endpoint.name, answer.data)

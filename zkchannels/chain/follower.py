@@ -206,7 +206,9 @@ class Follower:
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            # Not wait_for: before Python 3.12 it can swallow a cancellation, and a stop hangs.
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def _failed(self, error: Exception) -> None:
         reason = str(error) or "the chain moves faster than it can be read"
