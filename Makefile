@@ -29,7 +29,8 @@ test: static ## everything: the fast part and all tests, in random order, warnin
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m pytest tests $(PYTEST)
 
 bench: environment ## the benchmarks, each beside its comparison
-	@ANVIL="$$(tools/anvil)" && export ANVIL && for file in bench/*.py; do $(python) $$file || exit 1; done
+	@ANVIL="$$(tools/anvil)" && export ANVIL && missed=0; \
+	for file in bench/*.py; do echo "== $$file"; $(python) $$file || missed=1; done; exit $$missed
 
 clean: ## remove everything made here: .venv, .cache and the tools' caches
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
