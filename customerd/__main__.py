@@ -47,7 +47,8 @@ def serve(settings: object) -> int:
     from zkchannels.service.logging import configure, get_logger  # noqa: PLC0415
     from zkchannels.service.notify import Notifier  # noqa: PLC0415
     from zkchannels.service.process import leave_no_core  # noqa: PLC0415
-    from zkchannels.service.sockets import AlreadyRunning  # noqa: PLC0415
+    from zkchannels.service.secretfile import SecretFileError  # noqa: PLC0415
+    from zkchannels.service.sockets import AlreadyRunning, SocketError  # noqa: PLC0415
 
     assert isinstance(settings, Settings)
     leave_no_core()
@@ -58,8 +59,12 @@ def serve(settings: object) -> int:
 
     try:
         return asyncio.run(run())
-    except AlreadyRunning as error:
+    except (AlreadyRunning, SocketError, SecretFileError) as error:
         print(f"customerd: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except PermissionError as error:
+        hint = "set [sockets] and [guard] in --config FILE"
+        print(f"customerd: {error.filename}: {error.strerror}; {hint}", file=sys.stderr)  # noqa: T201
         return 1
     except Exception:
         get_logger("customerd").exception("failed")

@@ -197,6 +197,9 @@ class Daemon:
                 await self._database.connect()
                 await migrate(self._database, (CHAIN, OWN))
                 await self._database.take_lease()
+                wallet = await read_wallet(self._store)
+                self._gateway.identity, self._gateway.account = wallet.identity, wallet.account
+                await self._watcher.load(self._gateway)
                 break
             except DatabaseUnavailable as error:
                 self._notifier.status(f"waiting for PostgreSQL: {error}")
@@ -206,9 +209,6 @@ class Daemon:
                 self._notifier.status(f"standing by: {error}")
                 log.warning("standing_by", holder=error.holder)
                 await asyncio.sleep(self._settings.database.lease / 3)
-        wallet = await read_wallet(self._store)
-        self._gateway.identity, self._gateway.account = wallet.identity, wallet.account
-        await self._watcher.load(self._gateway)
 
     async def _renew_lease(self) -> None:
         """Keep the lease; raises LeaseHeld once another daemon has taken it."""
@@ -220,9 +220,8 @@ class Daemon:
         try:
             await self._database.renew_lease()
         except LeaseLost:
-            log.error("lease_lost")
-            with contextlib.suppress(DatabaseUnavailable):
-                await self._database.take_lease()
+            # Somebody else acted meanwhile: nothing in memory may be trusted, a start is clean.
+            raise LeaseHeld("another daemon") from None
         except DatabaseUnavailable as error:
             log.warning("lease_not_renewed", reason=str(error))
 
@@ -238,6 +237,11 @@ class Daemon:
                 await self._database.wait_available()
                 await self._hold_lease()
                 log.info("database_back")
+                # It may be a standby that lacks the last commits: compare and read all again.
+                self._gateway.compare_again()
+                self._watcher.forget()
+                with contextlib.suppress(DatabaseUnavailable):
+                    await self._runner.take_up()
 
     async def _keep_watchdog(self) -> None:
         """Feed systemd's watchdog from the event loop, as long as it turns."""

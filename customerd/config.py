@@ -13,9 +13,9 @@ from zkchannels.service.configuration import Duration
 
 
 def _runtime_directory() -> str:
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if os.geteuid() == 0 or base is None:
+    if os.geteuid() == 0:
         return "/run/customerd"
+    base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     return str(Path(base) / "customerd")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -161,8 +163,11 @@ class Merchants:
         except ssl.SSLError as error:
             reason = error.reason or type(error).__name__
             raise MerchantUnreachable(f"no secure connection: {reason}") from None
+        except socket.gaierror:
+            raise MerchantUnreachable(f"the host {host} is not known") from None
         except OSError as error:
-            raise MerchantUnreachable(error.strerror or type(error).__name__) from None
+            reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
+            raise MerchantUnreachable(f"{host}:{port} does not answer: {reason}") from None
         if not peer.closed:
             self._open.add(peer)
         if not self._allowed:

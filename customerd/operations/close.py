@@ -11,6 +11,7 @@ import time
 from customerd.channels import queries as channels
 from customerd.channels.record import Channel, Status
 from customerd.operations.run import Interrupted, Refused, Run
+from customerd.signing.compare import adopt_newer
 from customerd.store.events import Change
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
@@ -77,10 +78,12 @@ async def _decide(run: Run) -> Channel:
 async def _ask_merchant(run: Run, channel: Channel) -> None:
     """Get the merchant's agreement; after some patience the close becomes unilateral."""
     run.step("agree")
-    if time.time() - run.began > run.around.settings.merchant.mutual_patience:
+    record = await run.around.watcher.record(channel.channel)
+    only_agreed = channel.doubtful and record.status is ChannelStatus.OPEN
+    waited = time.time() - run.began
+    if waited > run.around.settings.merchant.mutual_patience and not only_agreed:
         await _go_unilateral(run, channel, "the merchant did not answer in time")
         return
-    record = await run.around.watcher.record(channel.channel)
     if record.status is ChannelStatus.EXPIRING:
         await _go_unilateral(run, channel, "the merchant expires the channel")
         return
@@ -130,6 +133,7 @@ async def _authorize(run: Run, channel: Channel) -> signer_wire.Authorization:
             ),
         )
     except RpcError as error:
+        await adopt_newer(run.around.store, channel.channel, error)
         raise Interrupted(error.message) from None
 
 

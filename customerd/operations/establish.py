@@ -70,7 +70,7 @@ async def _authorize(run: Run, channel: Channel) -> None:
             raise Refused(
                 "merchant_misbehaved", "the closing authorization does not verify"
             ) from None
-        raise Refused("policy_refused", error.message) from None
+        raise Interrupted(error.message) from None
 
     async def write(change: Change) -> None:
         row = await channels.lock_channel(change.connection, channel.channel, allowed=(Status.NEW,))
@@ -120,7 +120,9 @@ async def _propose_and_prove(run: Run, peer: Peer, channel: Channel) -> AttemptR
     except RpcError as error:
         if kind_of(error) == "bad_key":
             raise Refused("merchant_misbehaved", error.message) from None
-        raise Refused("policy_refused", error.message) from None
+        if kind_of(error) in ("policy_refused", "invalid", "already_different", "out_of_order"):
+            raise Refused("policy_refused", error.message) from None
+        raise Interrupted(error.message) from None
     attempt = AttemptRow(
         operation=run.row.operation,
         channel=channel.channel,

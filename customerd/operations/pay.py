@@ -10,7 +10,8 @@ from customerd.channels import queries as channels
 from customerd.channels.record import Channel, Status
 from customerd.operations import queries as operations
 from customerd.operations.queries import AttemptRow
-from customerd.operations.run import Interrupted, Refused, Run, merchant_says
+from customerd.operations.run import Interrupted, Refused, Run, merchant_says, storable
+from customerd.signing.compare import adopt_newer
 from customerd.store.events import Change
 from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
@@ -47,8 +48,7 @@ async def pay(run: Run) -> None:
                 raise Interrupted("the session is dead: propose again")
             authorized = await _authorize(run, channel, attempt, blinded)
             token = await _revoke(run, peer, channel, authorized)
-            if token is not None:
-                await _complete(run, channel, attempt, token)
+            await _complete(run, channel, attempt, token)
     except channels.StatusChanged as changed:
         await _end_by_closing(run, changed.channel, attempt)
 
@@ -163,6 +163,15 @@ async def _send_proof(run: Run, peer: Peer, channel: Channel, attempt: AttemptRo
         )
     except RpcError as error:
         kind = kind_of(error)
+        if channel.state is Status.REVOKING and kind in (
+            "session_unknown",
+            "bad_proof",
+            "nonce_bound",
+        ):
+            # The secret may have left: whatever the merchant says now, the payment is bound.
+            log.error("merchant_denies_a_bound_payment", channel=channel.label, kind=kind)
+            await _decide(run, channel, attempt.index)
+            raise Interrupted(error.message) from None
         if kind == "session_unknown":
             await run.commit(lambda change: operations.session_is_dead(change, run.row.operation))
             return None
@@ -234,8 +243,8 @@ async def _authorize(
 
 async def _revoke(
     run: Run, peer: Peer, channel: Channel, authorized: signer_wire.PayAuthorized
-) -> merchant_wire.PayToken | None:
-    """Give the old state's secret away; None when the merchant leaves us only the close."""
+) -> merchant_wire.PayToken:
+    """Give the old state's secret away; a merchant that cannot take it leaves only the close."""
     run.step("revoke")
     await _require_open(run, channel)
     try:
@@ -249,11 +258,10 @@ async def _revoke(
             ),
         )
     except RpcError as error:
-        if kind_of(error) == "later":
-            raise Interrupted(error.message) from None
-        log.error("revocation_refused", channel=channel.label, kind=kind_of(error))
-        await _decide(run, channel, authorized.authorization.index)
-        return None
+        if kind_of(error) in ("lock_used", "bad_opening"):
+            log.error("revocation_refused", channel=channel.label, kind=kind_of(error))
+            await _decide(run, channel, authorized.authorization.index)
+        raise Interrupted(error.message) from None
 
 
 async def _complete(
@@ -285,7 +293,7 @@ async def _complete(
             change, row, status="idle", index=attempt.index, attempt=0, token=answer.token
         )
         await operations.write_receipt(
-            change, run.row.operation, receipt=True, service_note=answer.note
+            change, run.row.operation, receipt=True, service_note=storable(answer.note)
         )
 
     await run.done(write)
@@ -316,6 +324,8 @@ async def _decide(run: Run, channel: Channel, index: int) -> None:
 
 async def _end_by_closing(run: Run, channel: Channel, attempt: AttemptRow | None) -> None:
     """Give the outcome of a payment whose channel closes: what it is closed on decides."""
+    if channel.state not in _CLOSING:
+        raise Interrupted(f"the channel is {channel.status} now")
     if attempt is None:
         raise Refused("wrong_status", f"the channel is {channel.status}")
     if channel.authorized is None or channel.authorized < attempt.index:
@@ -323,12 +333,38 @@ async def _end_by_closing(run: Run, channel: Channel, attempt: AttemptRow | None
             raise Refused(
                 "merchant_misbehaved", "this payment was not bound; the channel must be recovered"
             )
+        await _require_unbound(run, channel)
         raise Refused("wrong_status", "the channel was closed before the payment was bound")
 
     async def write(change: Change) -> None:
         await operations.write_receipt(change, run.row.operation, receipt=False, service_note=None)
 
     await run.done(write)
+
+
+async def _require_unbound(run: Run, channel: Channel) -> None:
+    """Make sure that the channel closes on the old state before "nothing was paid" is said.
+
+    The signer may be one authorization ahead of the database; then only the new state closes.
+    Raises Interrupted, having taken over what the signer knows.
+    """
+    record = await run.around.watcher.record(channel.channel)
+    if channel.closing is None or record.status in (ChannelStatus.CLOSING, ChannelStatus.CLOSED):
+        return
+    try:
+        await run.around.gateway.request(
+            signer_wire.CLOSE_AUTHORIZE,
+            signer_wire.CloseAuthorizeParams(
+                channel=channel.channel,
+                index=channel.closing,
+                kind="unilateral",
+                guard=run.around.watcher.guard_address,
+            ),
+        )
+    except RpcError as error:
+        await adopt_newer(run.around.store, channel.channel, error)
+        run.around.watcher.kick(channel.channel)
+        raise Interrupted(error.message) from None
 
 
 async def undo(change: Change, run: Run) -> None:
@@ -342,9 +378,12 @@ async def undo(change: Change, run: Run) -> None:
         await channels.update_channel(change, row, status="idle", attempt=row.attempt + 1)
 
 
-def _signer_refuses(error: RpcError) -> Refused:
+def _signer_refuses(error: RpcError) -> Exception:
+    """Return a refusal for what asking again cannot change, else to ask again."""
     kind = kind_of(error)
+    log.warning("signer_refuses", kind=kind, reason=error.message)
     if kind == "policy_refused":
         return Refused("policy_refused", error.message)
-    log.error("signer_refused", kind=kind, reason=error.message)
-    return Refused("policy_refused", f"the signer refused: {error.message}")
+    if kind in ("invalid", "closing", "channel_unknown", "out_of_order"):
+        return Refused("policy_refused", f"the signer refuses: {error.message}")
+    return Interrupted(error.message)

@@ -27,7 +27,13 @@ T = TypeVar("T")
 P = TypeVar("P", bound=msgspec.Struct)
 R = TypeVar("R")
 
+LONGEST_TEXT = 8192
 Body = Callable[[Change], Awaitable[None]]
+
+
+def storable(text: str) -> str:
+    """Return a merchant's text as PostgreSQL can hold it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:LONGEST_TEXT]
 
 
 class Refused(Exception):
@@ -36,7 +42,7 @@ class Refused(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-        self.message = message
+        self.message = storable(message)
 
 
 class Interrupted(Exception):

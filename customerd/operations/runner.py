@@ -65,10 +65,19 @@ class Runner:
         """Take up every unfinished operation at its step, then work on what is submitted."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for row in await operations.unfinished(self._around.store.database):
-                self.submit(row)
+            while True:
+                try:
+                    await self.take_up()
+                    break
+                except DatabaseUnavailable:
+                    await self._around.store.database.wait_available()
             self._started.set()
             await asyncio.Event().wait()
+
+    async def take_up(self) -> None:
+        """Submit every unfinished operation that is not at work: none waits for a restart."""
+        for row in await operations.unfinished(self._around.store.database):
+            self.submit(row)
 
     async def started(self) -> None:
         """Return once the unfinished operations of an earlier run are taken up."""

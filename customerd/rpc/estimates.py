@@ -7,13 +7,19 @@ from customerd.rpc import methods
 from customerd.watch.costs import GAS
 from zkchannels.amounts import Asset
 from zkchannels.chain.client import ChainClient
+from zkchannels.chain.model import FeeSuggestion
 from zkchannels.escrow.ethereum import ZERO_ADDRESS
 
 PAYMENT_SECONDS = 0.05
 
 
 async def estimate(
-    params: methods.EstimateParams, *, client: ChainClient, escrow: Escrow | None, native: Asset
+    params: methods.EstimateParams,
+    *,
+    client: ChainClient,
+    fees: FeeSuggestion,
+    escrow: Escrow | None,
+    native: Asset,
 ) -> methods.Estimate:
     """Return gas, its fee at today's prices, and the expected duration."""
     if params.operation in ("pay", "refund"):
@@ -27,7 +33,6 @@ async def estimate(
     interval = await _block_interval(client)
     transactions, seconds, notes = _plan(params, escrow, interval)
     gas = sum(GAS[name] for name in transactions)
-    fees = await client.fees()
     return methods.Estimate(
         transactions=transactions,
         gas=gas,

@@ -34,6 +34,8 @@ from customerd.rpc.estimates import estimate
 from customerd.rpc.gate import Gate
 from customerd.rpc.methods import METHODS
 from customerd.rpc.subscriptions import Subscriptions
+from customerd.signing.compare import register_escrow
+from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.signing.gateway import Gateway
 from customerd.store.events import Change, Event, Store
 from customerd.watch.costs import GAS
@@ -41,6 +43,7 @@ from customerd.watch.escrows import NotAnEscrow, read_escrow
 from customerd.watch.watcher import Watcher
 from zkchannels.amounts import AmountError, Asset
 from zkchannels.chain.errors import ChainFailure
+from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import ZERO_ADDRESS, checksum
 from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
@@ -332,6 +335,7 @@ class Owner:
             0 if params.merchant_deposit is None else _parse(escrow.asset, params.merchant_deposit)
         )
         await self._check_deposit(escrow, welcome, deposit, merchant_deposit)
+        await self._register(escrow)
         label = params.label or address.host
         row = await self._insert_channel(
             escrow=escrow,
@@ -342,8 +346,9 @@ class Owner:
             params=params,
             digest=digest,
         )
-        await self._parts.watcher.reload_escrows()
+        self._parts.runner.submit(row)
         log.info("establish_queued", channel=label, operation=row.operation.hex())
+        await self._parts.watcher.reload_escrows()
         return await self._submitted(row, wait=params.wait)
 
     async def _hello(self, address: MerchantAddress) -> wire.Welcome:
@@ -391,6 +396,16 @@ class Owner:
             raise failure("merchant_misbehaved", "the merchant's terms are not those of its escrow")
         return escrow
 
+    async def _register(self, escrow: Escrow) -> None:
+        """Let the signer judge the escrow before anything is written about it."""
+        try:
+            await register_escrow(self._parts.gateway, escrow)
+        except (SignerAway, SignerSlow):
+            raise failure("safe_mode", "no signer is attached") from None
+        except RpcError as error:
+            kind = "merchant_misbehaved" if kind_of(error) == "bad_key" else "policy_refused"
+            raise failure(kind, error.message) from None
+
     async def _check_deposit(
         self, escrow: Escrow, welcome: wire.Welcome, deposit: int, merchant_deposit: int
     ) -> None:
@@ -403,13 +418,21 @@ class Owner:
         client, account = self._parts.watcher.client, self._parts.gateway.account
         if account is None:
             raise failure("safe_mode", "no signer is attached")
-        fees = await client.fees()
+        fees = await self._parts.watcher.fees()
         if fees.base_fee + fees.tip > self._parts.fee_cap:
             raise failure("fee_too_high", "the chain's fee per gas is above the configured limit")
         gas = (GAS["open"] if escrow.token == ZERO_ADDRESS else GAS["open_token"]) + GAS["close"]
         needed = gas * (2 * fees.base_fee + fees.tip)
         if escrow.token == ZERO_ADDRESS:
             needed += deposit * escrow.unit
+        if escrow.token != ZERO_ADDRESS:
+            answer = await client.eth_call(escrow.token, calls.balance_of(account))
+            tokens = calls.decode_number(answer) // escrow.unit
+            if tokens < deposit:
+                raise failure(
+                    "insufficient_balance",
+                    f"the account {checksum(account)} holds {escrow.asset.format(tokens)}",
+                )
         held = await client.balance(account)
         if held < needed:
             raise failure(
@@ -469,6 +492,11 @@ class Owner:
             if error.diag.constraint_name == "channel_label_key":
                 raise _label_taken(label) from None
             raise failure("channel_busy", "the same request is being made") from None
+        except CommitOutcomeUnknown:
+            written = await operations.operation_by_id(self._parts.store.database, operation)
+            if written is None:
+                raise
+            return written
 
     async def pay(self, params: methods.PayParams, _peer: Peer) -> methods.Operation:
         """Queue a payment."""
@@ -576,6 +604,8 @@ class Owner:
         if key is None:
             return None
         row = await operations.operation_by_key(self._parts.store.database, key)
+        if row is not None and not row.ended:
+            self._parts.runner.submit(row)
         if row is not None and row.parameters != digest:
             raise failure(
                 "idempotency_mismatch",
@@ -672,6 +702,7 @@ class Owner:
         return await estimate(
             params,
             client=self._parts.watcher.client,
+            fees=await self._parts.watcher.fees(),
             escrow=escrow,
             native=Asset(self._parts.native_symbol, 18, 1),
         )

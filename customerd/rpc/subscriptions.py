@@ -50,9 +50,12 @@ class Subscriptions:
                     event = await queue.get()
                     if event is None:
                         after = await self._catch_up(peer, topics, after)
-                    elif event.seq > after:
+                    elif event.seq == after + 1:
                         after = event.seq
                         await _notify(peer, topics, [event])
+                    elif event.seq > after:
+                        # One in between was committed without our hearing of it.
+                        after = await self._catch_up(peer, topics, after)
         except ConnectionLost:
             return
 

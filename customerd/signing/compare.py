@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from customerd.channels import queries
 from customerd.channels.escrows import escrows as all_escrows
 from customerd.channels.record import Channel, Escrow, State, Status
 from customerd.operations import queries as operations
 from customerd.operations.queries import AttemptRow
 from customerd.store.events import Change, Store
+from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.service.logging import get_logger
 from zkchannels.wire import signer as wire
 
@@ -35,6 +38,7 @@ class Verdict(Enum):
     SAME = "same"
     SIGNER_OLDER = "signer older"
     DATABASE_OLDER = "database older"
+    ONE_STEP_AHEAD = "one step ahead"
     CLOSE_FORGOTTEN = "close forgotten"
 
 
@@ -47,11 +51,14 @@ class Local:
     """The request of the operation at work on the channel, if it wrote one."""
 
 
-def compare(local: Local, record: wire.Record | None) -> Verdict:
+def compare(  # noqa: PLR0911 - one return per verdict
+    local: Local, record: wire.Record | None
+) -> Verdict:
     """Return who of the two is behind on one channel; pure.
 
-    The signer writes before it answers, so it may be ahead by the one step in flight: that step
-    is simply taken again.
+    The signer writes before it answers, so it may be ahead by the one step in flight: a proof is
+    simply made again, a closing authorization is taken over, as the state before it may not be
+    closed on any more.
     """
     channel = local.channel
     ours = -1 if channel.authorized is None else channel.authorized
@@ -64,6 +71,8 @@ def compare(local: Local, record: wire.Record | None) -> Verdict:
         return Verdict.SAME
     if theirs > ours and not _is_in_flight(local, record):
         return Verdict.DATABASE_OLDER
+    if theirs > ours and theirs > 0:
+        return Verdict.ONE_STEP_AHEAD
     if record.proved.index > theirs and not _proof_is_known(local, record):
         return Verdict.DATABASE_OLDER
     if record.closing is not None and channel.closing is None and channel.status != "closed":
@@ -99,10 +108,14 @@ async def compare_all(gateway: Gateway, store: Store, guard: bytes) -> None:
     """Register the escrows, then compare every channel and let whoever is behind catch up."""
     escrows = await all_escrows(store.database)
     for escrow in escrows.values():
-        await register_escrow(gateway, escrow)
+        try:
+            await register_escrow(gateway, escrow)
+        except RpcError as error:
+            log.error("escrow_not_registered", escrow=escrow.escrow.hex(), reason=error.message)
     records = {record.channel: record for record in await _records(gateway)}
     rows = await queries.channels(store.database)
-    unknown = records.keys() - {row.channel for row in rows}
+    authorized = {r.channel for r in records.values() if r.authorization is not None}
+    unknown = authorized - {row.channel for row in rows}
     for channel_id in sorted(unknown):
         # Nothing is done about such a channel until it is restored: the operator must know.
         log.error("channel_missing_from_database", channel=channel_id.hex())
@@ -110,17 +123,28 @@ async def compare_all(gateway: Gateway, store: Store, guard: bytes) -> None:
     for channel in rows:
         if channel.state is Status.CLOSED:
             continue
-        local = Local(channel, await _in_flight(store, channel))
-        record = records.get(channel.channel)
-        verdict = compare(local, record)
-        if verdict is Verdict.SIGNER_OLDER:
-            await _fast_forward(gateway, store, local, escrows[channel.escrow])
-        elif verdict is Verdict.DATABASE_OLDER and record is not None:
-            await _take_record(store, channel, record)
-        elif verdict is Verdict.CLOSE_FORGOTTEN and record is not None:
-            await _remember_close(store, channel, record)
-        elif channel.authorized is not None:
-            await _renew_permit(gateway, store, channel, guard)
+        try:
+            await _compare_one(gateway, store, channel, records.get(channel.channel), guard)
+        except RpcError as error:
+            # The others must not wait for one that cannot be brought together.
+            log.error("channel_not_compared", channel=channel.label, reason=error.message)
+
+
+async def _compare_one(
+    gateway: Gateway, store: Store, channel: Channel, record: wire.Record | None, guard: bytes
+) -> None:
+    local = Local(channel, await _in_flight(store, channel))
+    verdict = compare(local, record)
+    if verdict is Verdict.SIGNER_OLDER:
+        await _fast_forward(gateway, store, local, await store.escrow(channel.escrow))
+    elif verdict is Verdict.DATABASE_OLDER and record is not None:
+        await _take_record(store, channel, record)
+    elif verdict is Verdict.CLOSE_FORGOTTEN and record is not None:
+        await _remember_close(store, channel, record)
+    elif verdict is Verdict.ONE_STEP_AHEAD and record is not None:
+        await _adopt(store, channel.channel, record)
+    elif channel.authorized is not None:
+        await _renew_permit(gateway, store, channel, guard)
 
 
 async def register_escrow(gateway: Gateway, escrow: Escrow) -> None:
@@ -223,6 +247,54 @@ def as_authorization(state: State) -> wire.Authorization:
     )
 
 
+async def adopt(change: Change, row: Channel, record: wire.Record) -> Channel:
+    """Take over the signer's newer closing authorization, on a locked row.
+
+    From the signer's write on it is the only one to close on: a decision on an older state moves
+    to it, and a payment in flight has reached its next step (rules `signer-copy`, `close-new`).
+    """
+    newest = record.authorization
+    if newest is None or (row.authorized is not None and newest.index <= row.authorized):
+        return row
+    await queries.adopt_authorization(change, row, newest)
+    values: dict[str, Any] = {
+        "authorized": newest.index,
+        "customer_balance": newest.customer_balance,
+        "merchant_balance": newest.merchant_balance,
+    }
+    if row.state is Status.PROVED and row.index is not None and newest.index == row.index + 1:
+        values["status"] = "revoking"
+    elif row.index is not None and newest.index > row.index + 1:
+        values |= {"index": None, "token": None, "status": "suspect", "doubtful": True}
+    if row.closing is not None:
+        values |= {"closing": newest.index, "mutual_signature": None}
+        values.pop("status", None)
+    await queries.update_channel(change, row, **values)
+    change.event("channel", "adopted", channel=row.channel, label=row.label, index=newest.index)
+    return await queries.lock_channel(change.connection, row.channel, allowed=frozenset(Status))
+
+
+async def adopt_newer(store: Store, channel: bytes, error: RpcError) -> bool:
+    """Take over the record that a refused close carries; tell whether there was one."""
+    data = error.data if isinstance(error.data, dict) else {}
+    if data.get("kind") != "newer_state":
+        return False
+    record = msgspec.json.decode(msgspec.json.encode(data["record"]), type=wire.Record)
+    await _adopt(store, channel, record)
+    return True
+
+
+async def _adopt(store: Store, channel: bytes, record: wire.Record) -> None:
+    async def body(change: Change) -> None:
+        row = await queries.lock_channel(
+            change.connection, channel, allowed=frozenset(Status) - {Status.CLOSED, Status.NEW}
+        )
+        await adopt(change, row, record)
+
+    await store.change(body)
+    log.warning("signer_is_ahead", channel=channel.hex())
+
+
 async def _take_record(store: Store, channel: Channel, record: wire.Record) -> None:
     """Take over what an old database does not know; the channel pays no more until recovered."""
     log.error("database_went_back", channel=channel.label, proved=record.proved.index)
@@ -231,17 +303,10 @@ async def _take_record(store: Store, channel: Channel, record: wire.Record) -> N
         row = await queries.lock_channel(
             change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
         )
-        values: dict[str, Any] = {"index": None, "token": None, "doubtful": True}
-        newest = record.authorization
-        if newest is not None and (row.authorized is None or newest.index > row.authorized):
-            await queries.adopt_authorization(change, row, newest)
-            values["authorized"] = newest.index
-            values["customer_balance"] = newest.customer_balance
-            values["merchant_balance"] = newest.merchant_balance
-        if row.state not in (Status.ASKED, Status.DECIDED) and (
-            row.authorized is not None or newest is not None
-        ):
-            values["status"] = "suspect"
+        row = await adopt(change, row, record)
+        values: dict[str, Any] = {"doubtful": True}
+        if row.authorized is not None and row.state not in (Status.ASKED, Status.DECIDED):
+            values |= {"index": None, "token": None, "status": "suspect"}
         await queries.update_channel(change, row, **values)
         change.event("channel", "database_went_back", channel=row.channel, label=row.label)
 

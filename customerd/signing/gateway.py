@@ -94,6 +94,12 @@ class Gateway:
         """Names of the policies that the attached signer enforces."""
         return [] if self._link is None else self._link.policies
 
+    def compare_again(self) -> None:
+        """Let go of the signer: it dials again, and is compared with what the database is now."""
+        self.compared = False
+        if self._link is not None:
+            self._link.peer.abort()
+
     async def wait_ready(self) -> None:
         """Return once a signer is attached and compared."""
         await self._ready.wait()

@@ -92,17 +92,29 @@ class Transactions:
             )
             await self._send(self.wallet, "open", data)
             return
-        await self._send(
-            self.wallet,
-            "approve",
-            calls.approve(self.escrow.escrow, deposit),
-            to=self.escrow.token,
+        owner = self.gateway.account
+        assert owner is not None
+        answer = await self.client.eth_call(
+            self.escrow.token, calls.allowance(owner, self.escrow.escrow)
         )
-        if await self._state("approve") in (TransactionStatus.INCLUDED, TransactionStatus.FINAL):
+        if calls.decode_number(answer) >= deposit:
             data = calls.open_token(
                 self.channel.salt, self.channel.customer_deposit, self.channel.merchant_deposit
             )
             await self._send(self.wallet, "open", data)
+            return
+        # An approval may have been used up by another channel's deposit: then one more.
+        number = 1
+        while (state := await self._state(f"approve/{number}")) in _UNDER_WAY:
+            if state is TransactionStatus.PENDING:
+                return
+            number += 1
+        await self._send(
+            self.wallet,
+            f"approve/{number}",
+            calls.approve(self.escrow.escrow, deposit),
+            to=self.escrow.token,
+        )
 
     async def _state(self, what: str) -> TransactionStatus | None:
         assert self.wallet is not None

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from customerd.channels import queries as channels
 from customerd.channels.escrows import escrows as all_escrows
 from customerd.channels.record import LIVE, Channel, Escrow, State, Status
 from customerd.config import Settings
+from customerd.signing.compare import adopt_newer
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change, Store
 from customerd.watch import costs
@@ -23,6 +24,7 @@ from customerd.watch.accounts import GuardAccount, WalletAccount
 from customerd.watch.reconcile import (
     Action,
     Decision,
+    Phase,
     Situation,
     phase_of,
     posted_of,
@@ -30,10 +32,10 @@ from customerd.watch.reconcile import (
 )
 from customerd.watch.transactions import Transactions
 from zkchannels.chain.client import ChainClient
-from zkchannels.chain.errors import ChainFailure
+from zkchannels.chain.errors import AnotherChain, ChainFailure
 from zkchannels.chain.follower import Follower
 from zkchannels.chain.lane import FeePolicy, Lane
-from zkchannels.chain.model import Block
+from zkchannels.chain.model import Block, FeeSuggestion
 from zkchannels.chain.store import ChainStore, Records
 from zkchannels.escrow import typed_data
 from zkchannels.escrow.ethereum import recover
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 log = get_logger("customerd.watch")
 
+ANOTHER_CHAIN_PAUSE = 30.0
 GUARD_BALANCE_EVERY = 30.0
 """Seconds between looks at the accounts' balances."""
 
@@ -63,6 +66,9 @@ _RESTS = (
 
 _RESTLESS = (ChannelStatus.AWAITING_MERCHANT, ChannelStatus.EXPIRING, ChannelStatus.CLOSING)
 """Statuses on chain whose next action depends on time alone."""
+
+_SENDING = (Action.SEND_OPEN, Action.CLOSE, Action.GUARD_CLOSE)
+"""Actions that may take several looks: a transaction before them, a signer that is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +207,17 @@ class Watcher:
         self._dirty.add(channel)
         self._wake.set()
 
+    def forget(self) -> None:
+        """Trust nothing remembered: the database may be another one than before."""
+        self._version += 1
+        self._records.clear()
+        self.kick_all()
+
+    async def fees(self) -> FeeSuggestion:
+        """Return the fees that a transaction would offer now, the configured floor included."""
+        found = await self.client.fees()
+        return replace(found, tip=max(found.tip, self._settings.chain.tip_floor))
+
     def kick_all(self) -> None:
         """Reconcile every channel soon: the signer came or went."""
         self._wake.set()
@@ -239,9 +256,18 @@ class Watcher:
     async def run(self) -> None:
         """Follow the chain and act on it, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.follower.run(), name="follower")
+            group.create_task(self._follow(), name="follower")
             group.create_task(self._follow_heads(), name="heads")
             group.create_task(self._reconcile_for_ever(), name="reconcile")
+
+    async def _follow(self) -> None:
+        """Follow; a node on another chain is refused and must not end the daemon."""
+        while True:
+            try:
+                await self.follower.run()
+            except* AnotherChain as errors:
+                log.error("another_chain", reason=str(errors.exceptions[0]))
+            await asyncio.sleep(ANOTHER_CHAIN_PAUSE)
 
     async def _changed(self, changed: frozenset[bytes]) -> None:
         self._version += 1
@@ -290,13 +316,15 @@ class Watcher:
         self._stuck = stuck
 
     async def _read_balances(self) -> None:
-        if time.monotonic() - self._balances_read < GUARD_BALANCE_EVERY:
+        recently = time.monotonic() - self._balances_read < GUARD_BALANCE_EVERY
+        assert self._gateway is not None
+        known = self.account_balance is not None or self._gateway.account is None
+        if recently and self.guard_balance and known:
             return
         self._balances_read = time.monotonic()
         self.guard_balance = await self.client.balance(self._guard.address)
-        fees = await self.client.fees()
+        fees = await self.fees()
         self._defence_cost = costs.defence(self.channel_count, fees)
-        assert self._gateway is not None
         if self._gateway.account is not None:
             self.account_balance = await self.client.balance(self._gateway.account)
 
@@ -350,12 +378,23 @@ class Watcher:
             newest = await channels.state_at(self._store.database, channel, row.authorized)
         situation = self._situation(row, escrow, records, state, newest)
         decision = reconcile(situation)
-        if records.head.status in _RESTLESS:
+        if records.head.status in _RESTLESS or decision.action in _SENDING:
             self._restless.add(channel)
         else:
             self._restless.discard(channel)
         self._note_alarm(row, decision)
-        await self._act(decision.action, row, escrow, records, state)
+        try:
+            await self._act(decision.action, row, escrow, records, state)
+        except _RESTS as error:
+            reason = f"{decision.action.value}: {str(error) or type(error).__name__}"
+            self._alarms[channel] = Alarm("action_failed", reason, row.label)
+            raise
+        finally:
+            # Keys that are attached and cannot or do not sign must not keep the guard back.
+            expiring = records.head.status is ChannelStatus.EXPIRING
+            pressing = situation.phase is not Phase.FIRST_HALF
+            if decision.action is Action.CLOSE and expiring and pressing and situation.guard_usable:
+                await self._guard_close(self._transactions(row, escrow), row, records.head)
 
     async def _state_of_lock(self, row: Channel, record: ChannelRecord) -> State | None:
         """Return which of our states is being closed on, None when none or not ours."""
@@ -387,8 +426,11 @@ class Watcher:
     ) -> Situation:
         assert self._gateway is not None
         head = self.follower.head
+        local = row.state
+        if row.doubtful and local is Status.ASKED and row.mutual_signature is None:
+            local = Status.SUSPECT  # closed by agreement, or not before it presses
         return Situation(
-            local=row.state,
+            local=local,
             chain=records.head.status,
             final=records.final.status,
             phase=phase_of(
@@ -434,8 +476,7 @@ class Watcher:
             case Action.CLOSE:
                 await self._close(sender, row, records.head, deadline)
             case Action.GUARD_CLOSE:
-                decided = await self._decide(row)
-                await sender.defend(await self._newest(decided), deadline)
+                await self._guard_close(sender, row, records.head)
             case Action.CLAIM:
                 await sender.claim(records.head)
             case Action.RECLAIM:
@@ -485,25 +526,31 @@ class Watcher:
             return
         decided = await self._decide(row)
         newest = await self._newest(decided)
-        if decided.mutual_signature is not None:
-            await sender.mutual_close(newest, decided.mutual_signature, deadline)
-            return
         assert self._gateway is not None
         assert decided.closing is not None
+        agreed = decided.mutual_signature
         try:
             await self._gateway.request(
                 wire.CLOSE_AUTHORIZE,
                 wire.CloseAuthorizeParams(
                     channel=row.channel,
                     index=decided.closing,
-                    kind="unilateral",
+                    kind="unilateral" if agreed is None else "mutual",
                     guard=self._guard.address,
                 ),
             )
         except RpcError as error:
-            log.error("signer_refuses_close", channel=row.label, reason=error.message)
+            if await adopt_newer(self._store, row.channel, error):
+                self.kick(row.channel)
+            raise
+        if agreed is not None:
+            await sender.mutual_close(newest, agreed, deadline)
             return
         await sender.close(newest, deadline)
+
+    async def _guard_close(self, sender: Transactions, row: Channel, record: ChannelRecord) -> None:
+        decided = await self._decide(row)
+        await sender.defend(await self._newest(decided), self._act_before(record))
 
     async def _newest(self, row: Channel) -> State:
         assert row.authorized is not None
