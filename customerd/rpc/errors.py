@@ -52,11 +52,10 @@ _RETRY: dict[str, Retry] = {
 
 
 _HINTS: dict[str, str] = {
-    "safe_mode": "start the signer (systemctl start customersigner); "
-    "customerctl signer-status shows it",
+    "safe_mode": "start the signer: customersigner run; customerctl signer-status shows it",
     "not_ready": "customerctl getinfo shows what it waits for",
     "chain_unavailable": "is the node up? customerctl getinfo shows what the watcher sees",
-    "database_unavailable": "is PostgreSQL up? systemctl status postgresql",
+    "database_unavailable": "is PostgreSQL up? customerctl getinfo shows when it is back",
     "insufficient_balance": "customerctl balance shows what there is",
     "merchant_unreachable": "try again later",
     "fee_too_high": "try again later, or raise the limit in the configuration",

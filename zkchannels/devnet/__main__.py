@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import signal
 import sys
 import tempfile
@@ -52,8 +53,9 @@ def _describe(console: Console, network: Network, seconds: float) -> None:
     console.print(f"[green]✓[/] a network of its own, up in {seconds:.1f} s:")
     kind = type(network.chain).__name__.lower()
     console.print(f"  EVM chain      {kind} at {network.chain.url}")
-    for merchant in network.merchants.values():
-        console.print(f"  merchantd      {merchant.address}")
+    assets = ("ETH", "TEST")
+    for merchant, asset in zip(network.merchants.values(), assets, strict=False):
+        console.print(f"  merchantd      {merchant.name} ({asset}): {merchant.address}")
     console.print(f"  customerd      pid {network.daemon.pid}, PostgreSQL behind it")
     console.print(f"  customersigner pid {network.signer.pid}, dialled in to the daemon")
 
@@ -72,6 +74,14 @@ def _up(console: Console, directory: Path | None) -> int:
                 f'  .venv/bin/customerctl establish {coffee} --deposit "1 ETH" --label coffee'
             )
             console.print('  .venv/bin/customerctl pay coffee "0.005 ETH"')
+            console.print(
+                "\nTo try safe mode: stop the signer, and start it again:\n", style="bold"
+            )
+            console.print(f"  kill {network.signer.pid}")
+            console.print("  " + shlex.join(network.signer_command))
+            console.print("\nTo attack as the merchant (watch `customerctl list`):\n", style="bold")
+            config = network.merchants["coffee"].config
+            console.print(f"  .venv/bin/merchantd --config {config} close --all --no-wait")
             console.print("\nCtrl-C ends it.")
             with contextlib.suppress(KeyboardInterrupt):
                 while True:

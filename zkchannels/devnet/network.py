@@ -87,6 +87,7 @@ class Network:
         self.chain: DevChain
         self.daemon: Service
         self.signer: Service
+        self.signer_command: list[str] = []
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -216,9 +217,10 @@ class Network:
         secret = ["--passphrase-file", str(self.passphrase)]
         words = Mnemonic("english").generate(128)
         _run([*command, "init", "--restore", *secret], given=words + "\n")
+        self.signer_command = [*command, "run", *secret, "--socket", str(self.signer_socket)]
         self.signer = Service(
             "customersigner",
-            [*command, "run", *secret, "--socket", str(self.signer_socket)],
+            self.signer_command,
             log=self.directory / "customersigner.log",
         )
         self._stack.callback(self.signer.stop)
@@ -228,6 +230,8 @@ class Network:
             self.chain.faucet(account, 100 * ETHER)
         if self.token is not None:
             self.mint(self.account, 10_000 * 10**TOKEN_DECIMALS)
+        self.chain.mine()
+        self.wait_info(lambda info: info["guard_balance"] not in (None, "0 ETH"))
 
     def mint(self, to: bytes, amount: int) -> None:
         """Make test tokens out of nothing."""
