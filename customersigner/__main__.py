@@ -123,6 +123,11 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _unlock(settings: Settings, options: argparse.Namespace) -> Wallet:
+    if not settings.seed_file.exists():  # before anything is typed in vain
+        raise SeedFileError(
+            f"{settings.seed_file} does not exist: run customersigner init first, "
+            "or name another --state-directory"
+        )
     passphrase = terminal.passphrase(options.passphrase_file, confirm=False)
     return Wallet(seedfile.load(settings.seed_file, passphrase))
 

@@ -191,8 +191,11 @@ class Gateway:
             self.compared = True
             self._ready.set()
             self._on_ready()
-            await self._record("ready", link)
-            await self._keep_alive(link)
+            async with asyncio.TaskGroup() as group:
+                # Beside it, not before it: a slow database must not hide that the signer left.
+                recording = group.create_task(self._record("ready", link))
+                await self._keep_alive(link)
+                recording.cancel()
         except (SignerAway, SignerSlow, DatabaseUnavailable, RpcError) as error:
             log.warning("signer_not_compared", reason=str(error) or type(error).__name__)
         except Exception:

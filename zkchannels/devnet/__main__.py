@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("what", choices=("demo", "up"))
     parser.add_argument("--directory", type=Path, help="where everything is kept (up only)")
     options = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     try:
         if options.what == "demo":
             return _demo(console)
@@ -34,6 +34,7 @@ def main() -> int:
         console.print(f"[bold red]failed:[/] {error}", markup=True)
         return 1
     except KeyboardInterrupt:
+        console.print("\ninterrupted; all torn down.")
         return 130
 
 
@@ -52,12 +53,18 @@ def _demo(console: Console) -> int:
 def _describe(console: Console, network: Network, seconds: float) -> None:
     console.print(f"[green]✓[/] a network of its own, up in {seconds:.1f} s:")
     kind = type(network.chain).__name__.lower()
-    console.print(f"  EVM chain      {kind} at {network.chain.url}")
+    console.print(f"  EVM chain      {kind} at {network.chain.url}", soft_wrap=True)
     assets = ("ETH", "TEST")
     for merchant, asset in zip(network.merchants.values(), assets, strict=False):
-        console.print(f"  merchantd      {merchant.name} ({asset}): {merchant.address}")
-    console.print(f"  customerd      pid {network.daemon.pid}, PostgreSQL behind it")
-    console.print(f"  customersigner pid {network.signer.pid}, dialled in to the daemon")
+        console.print(
+            f"  merchantd      {merchant.name} ({asset}): {merchant.address}", soft_wrap=True
+        )
+    console.print(
+        f"  customerd      pid {network.daemon.pid}, PostgreSQL behind it", soft_wrap=True
+    )
+    console.print(
+        f"  customersigner pid {network.signer.pid}, dialled in to the daemon", soft_wrap=True
+    )
 
 
 def _up(console: Console, directory: Path | None) -> int:
@@ -67,21 +74,24 @@ def _up(console: Console, directory: Path | None) -> int:
         with Network(directory or Path(temporary), block_time=1.0) as network:
             _describe(console, network, time.monotonic() - began)
             console.print("\nIn another terminal:\n", style="bold")
-            console.print(f"  export CUSTOMERD_SOCKET={network.socket}")
+            console.print(f"  export CUSTOMERD_SOCKET={network.socket}", soft_wrap=True)
             console.print("  .venv/bin/customerctl getinfo")
             coffee = network.merchants["coffee"].address
             console.print(
-                f'  .venv/bin/customerctl establish {coffee} --deposit "1 ETH" --label coffee'
+                f'  .venv/bin/customerctl establish {coffee} --deposit "1 ETH" --label coffee',
+                soft_wrap=True,
             )
             console.print('  .venv/bin/customerctl pay coffee "0.005 ETH"')
             console.print(
                 "\nTo try safe mode: stop the signer, and start it again:\n", style="bold"
             )
-            console.print(f"  kill {network.signer.pid}")
-            console.print("  " + shlex.join(network.signer_command))
+            console.print(f"  kill {network.signer.pid}", soft_wrap=True)
+            console.print("  " + shlex.join(network.signer_command), soft_wrap=True)
             console.print("\nTo attack as the merchant (watch `customerctl list`):\n", style="bold")
             config = network.merchants["coffee"].config
-            console.print(f"  .venv/bin/merchantd --config {config} close --all --no-wait")
+            console.print(
+                f"  .venv/bin/merchantd --config {config} close --all --no-wait", soft_wrap=True
+            )
             console.print("\nCtrl-C ends it.")
             with contextlib.suppress(KeyboardInterrupt):
                 while True:

@@ -51,7 +51,7 @@ class Story:
     def command(self, *words: str) -> None:
         """Show what a person would type for the next step."""
         shown = " ".join(f'"{word}"' if " " in word else word for word in words)
-        self.console.print(f"[cyan]$ {shown}")
+        self.console.print(f"[cyan]$ {shown}", soft_wrap=True)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -75,7 +75,7 @@ class Story:
         self.chapter(
             "A channel",
             "The customer locks money in the merchant's escrow contract, once. The signer checks "
-            "the merchant's\nclosing authorization before a single coin moves.",
+            "the merchant's closing authorization before a single coin moves.",
         )
         address = self.network.merchants["coffee"].address
         self.command("customerctl", "establish", address, "--deposit", DEPOSIT, "--label", "coffee")
@@ -101,7 +101,7 @@ class Story:
         self.chapter(
             "Payments",
             "Off chain: a zero-knowledge proof each. The merchant learns the amount and that some "
-            "funded channel\npaid it; not which one.",
+            "funded channel paid it; not which one.",
         )
         for amount in PAYMENTS:
             self.command("customerctl", "pay", "coffee", amount)
@@ -169,7 +169,7 @@ class Story:
         self.chapter(
             "Defence without the signer",
             "The merchant starts a close while the keys are away. Silence would cost everything; "
-            "the guard answers\nwith the newest closing authorization and the customer's permit.",
+            "the guard answers with the newest closing authorization and the customer's permit.",
         )
         network = self.network
         channel = network.rpc("show", label="coffee")
