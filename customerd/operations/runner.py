@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from customerd.channels import queries as channels
 from customerd.operations import close, establish, pay
 from customerd.operations import queries as operations
 from customerd.operations.queries import OperationEnded, OperationRow
@@ -114,10 +115,8 @@ class Runner:
         async def write(change: Change) -> bool:
             possible = await operations.cancel_operation(change, row)
             if possible and row.kind == "establish":
-                await change.execute(
-                    "delete from channel where channel = %(channel)s and status = 'new'",
-                    {"channel": row.channel},
-                )
+                assert row.channel is not None
+                await channels.delete_new_channel(change, row.channel)
             return possible
 
         possible = await self._around.store.change(write)
