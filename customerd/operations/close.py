@@ -11,7 +11,7 @@ import time
 from customerd.channels import queries as channels
 from customerd.channels.record import Channel, Status
 from customerd.operations.run import Interrupted, Refused, Run
-from customerd.signing.compare import adopt_newer
+from customerd.signing.compare import authorize_close
 from customerd.store.events import Change
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
@@ -120,20 +120,16 @@ async def _ask_merchant(run: Run, channel: Channel) -> None:
 
 
 async def _authorize(run: Run, channel: Channel) -> signer_wire.Authorization:
-    """Have the signer write the close down before the merchant hears of it (rule `signs`)."""
-    assert channel.closing is not None
+    """Have the signer write the close down before the merchant hears of it."""
     try:
-        return await run.around.gateway.request(
-            signer_wire.CLOSE_AUTHORIZE,
-            signer_wire.CloseAuthorizeParams(
-                channel=channel.channel,
-                index=channel.closing,
-                kind="mutual",
-                guard=run.around.watcher.guard_address,
-            ),
+        return await authorize_close(
+            run.around.gateway,
+            run.around.store,
+            channel,
+            guard=run.around.watcher.guard_address,
+            kind="mutual",
         )
     except RpcError as error:
-        await adopt_newer(run.around.store, channel.channel, error)
         raise Interrupted(error.message) from None
 
 

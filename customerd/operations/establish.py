@@ -192,7 +192,7 @@ async def _complete(run: Run, channel: Channel, token: bytes) -> None:
         )
     except RpcError as error:
         if kind_of(error) == "bad_signature":
-            await _decide(run, channel)
+            await run.decide_close(channel, 0, allowed=(Status.FUNDING,))
             raise Refused("merchant_misbehaved", "the first pay token does not verify") from None
         raise Interrupted(error.message) from None
 
@@ -207,17 +207,6 @@ async def _complete(run: Run, channel: Channel, token: bytes) -> None:
         await run.done(write)
     except channels.StatusChanged as changed:
         raise Refused("wrong_status", f"the channel is {changed.channel.status}") from None
-
-
-async def _decide(run: Run, channel: Channel) -> None:
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=(Status.FUNDING,)
-        )
-        await channels.update_channel(change, row, status="decided", closing=0)
-
-    await run.commit(write)
-    run.around.watcher.kick(channel.channel)
 
 
 async def undo(change: Change, run: Run) -> None:

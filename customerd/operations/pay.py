@@ -11,7 +11,7 @@ from customerd.channels.record import Channel, Status
 from customerd.operations import queries as operations
 from customerd.operations.queries import AttemptRow
 from customerd.operations.run import Interrupted, Refused, Run, merchant_says, storable
-from customerd.signing.compare import adopt_newer
+from customerd.signing.compare import authorize_close
 from customerd.store.events import Change
 from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
@@ -23,6 +23,7 @@ from zkchannels.wire.errors import kind_of
 
 log = get_logger("customerd.operations")
 
+_IN_FLIGHT = (Status.PROVED, Status.REVOKING)
 _CLOSING = (Status.ASKED, Status.DECIDED, Status.SUSPECT, Status.CLOSED)
 
 
@@ -170,7 +171,7 @@ async def _send_proof(run: Run, peer: Peer, channel: Channel, attempt: AttemptRo
         ):
             # The secret may have left: whatever the merchant says now, the payment is bound.
             log.error("merchant_denies_a_bound_payment", channel=channel.label, kind=kind)
-            await _decide(run, channel, attempt.index)
+            await run.decide_close(channel, attempt.index, allowed=_IN_FLIGHT)
             raise Interrupted(error.message) from None
         if kind == "session_unknown":
             await run.commit(lambda change: operations.session_is_dead(change, run.row.operation))
@@ -217,7 +218,7 @@ async def _authorize(
     except RpcError as error:
         if kind_of(error) == "bad_signature":
             log.error("authorization_does_not_verify", channel=channel.label)
-            await _decide(run, channel, attempt.index - 1)
+            await run.decide_close(channel, attempt.index - 1, allowed=_IN_FLIGHT)
         raise Interrupted(error.message) from None
     new = authorized.authorization
 
@@ -260,7 +261,7 @@ async def _revoke(
     except RpcError as error:
         if kind_of(error) in ("lock_used", "bad_opening"):
             log.error("revocation_refused", channel=channel.label, kind=kind_of(error))
-            await _decide(run, channel, authorized.authorization.index)
+            await run.decide_close(channel, authorized.authorization.index, allowed=_IN_FLIGHT)
         raise Interrupted(error.message) from None
 
 
@@ -282,7 +283,7 @@ async def _complete(
     except RpcError as error:
         if kind_of(error) == "bad_signature":
             log.error("pay_token_does_not_verify", channel=channel.label)
-            await _decide(run, channel, attempt.index)
+            await run.decide_close(channel, attempt.index, allowed=_IN_FLIGHT)
         raise Interrupted(error.message) from None
 
     async def write(change: Change) -> None:
@@ -307,19 +308,6 @@ async def _require_open(run: Run, channel: Channel) -> None:
     if record.status is not ChannelStatus.OPEN:
         run.around.watcher.kick(channel.channel)
         raise Interrupted(f"the channel is {record.status.name} on chain")
-
-
-async def _decide(run: Run, channel: Channel, index: int) -> None:
-    """Write the decision to close on a state; the watcher carries it out."""
-
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=(Status.PROVED, Status.REVOKING)
-        )
-        await channels.update_channel(change, row, status="decided", closing=index)
-
-    await run.commit(write)
-    run.around.watcher.kick(channel.channel)
 
 
 async def _end_by_closing(run: Run, channel: Channel, attempt: AttemptRow | None) -> None:
@@ -352,17 +340,14 @@ async def _require_unbound(run: Run, channel: Channel) -> None:
     if channel.closing is None or record.status in (ChannelStatus.CLOSING, ChannelStatus.CLOSED):
         return
     try:
-        await run.around.gateway.request(
-            signer_wire.CLOSE_AUTHORIZE,
-            signer_wire.CloseAuthorizeParams(
-                channel=channel.channel,
-                index=channel.closing,
-                kind="unilateral",
-                guard=run.around.watcher.guard_address,
-            ),
+        await authorize_close(
+            run.around.gateway,
+            run.around.store,
+            channel,
+            guard=run.around.watcher.guard_address,
+            kind="unilateral",
         )
     except RpcError as error:
-        await adopt_newer(run.around.store, channel.channel, error)
         run.around.watcher.kick(channel.channel)
         raise Interrupted(error.message) from None
 

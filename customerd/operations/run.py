@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from customerd.channels import queries as channels
-from customerd.channels.record import Channel, Escrow
+from customerd.channels.record import Channel, Escrow, Status
 from customerd.config import Settings
 from customerd.merchants import Merchants, MerchantUnreachable
 from customerd.operations.queries import OperationRow, StepTrail
@@ -98,6 +98,18 @@ class Run:
     async def refuse(self, refusal: Refused, body: Body | None = None) -> None:
         """Write that the operation is refused, in one transaction with what follows from it."""
         await self._write(body, "refused", error_kind=refusal.kind, error_message=refusal.message)
+
+    async def decide_close(
+        self, channel: Channel, index: int, *, allowed: Collection[Status]
+    ) -> None:
+        """Write the decision to close on a state; the watcher carries it out."""
+
+        async def write(change: Change) -> None:
+            row = await channels.lock_channel(change.connection, channel.channel, allowed=allowed)
+            await channels.update_channel(change, row, status="decided", closing=index)
+
+        await self.commit(write)
+        self.around.watcher.kick(channel.channel)
 
     async def _write(self, body: Body | None, status: str, **details: Any) -> None:
         async def change(change: Change) -> None:

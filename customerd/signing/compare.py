@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -120,20 +120,22 @@ async def compare_all(gateway: Gateway, store: Store, guard: bytes) -> None:
         # Nothing is done about such a channel until it is restored: the operator must know.
         log.error("channel_missing_from_database", channel=channel_id.hex())
     gateway.unknown_channels = frozenset(unknown)
+    in_flight = await _in_flight(store)
     for channel in rows:
         if channel.state is Status.CLOSED:
             continue
         try:
-            await _compare_one(gateway, store, channel, records.get(channel.channel), guard)
+            local = Local(channel, in_flight.get(channel.channel))
+            await _compare_one(gateway, store, local, records.get(channel.channel), guard)
         except RpcError as error:
             # The others must not wait for one that cannot be brought together.
             log.error("channel_not_compared", channel=channel.label, reason=error.message)
 
 
 async def _compare_one(
-    gateway: Gateway, store: Store, channel: Channel, record: wire.Record | None, guard: bytes
+    gateway: Gateway, store: Store, local: Local, record: wire.Record | None, guard: bytes
 ) -> None:
-    local = Local(channel, await _in_flight(store, channel))
+    channel = local.channel
     verdict = compare(local, record)
     if verdict is Verdict.SIGNER_OLDER:
         await _fast_forward(gateway, store, local, await store.escrow(channel.escrow))
@@ -176,13 +178,16 @@ async def _records(gateway: Gateway) -> Iterable[wire.Record]:
             return found
 
 
-async def _in_flight(store: Store, channel: Channel) -> AttemptRow | None:
+async def _in_flight(store: Store) -> dict[bytes, AttemptRow]:
+    """Return by channel the request of the operation at work on it, where one was written."""
+    found: dict[bytes, AttemptRow] = {}
     for row in await operations.unfinished(store.database):
-        if row.channel == channel.channel:
-            attempt = await operations.attempt_of(store.database, row.operation)
-            if attempt is not None:
-                return attempt
-    return None
+        if row.channel is None or row.channel in found:
+            continue
+        attempt = await operations.attempt_of(store.database, row.operation)
+        if attempt is not None:
+            found[row.channel] = attempt
+    return found
 
 
 async def _fast_forward(gateway: Gateway, store: Store, local: Local, escrow: Escrow) -> None:
@@ -274,14 +279,31 @@ async def adopt(change: Change, row: Channel, record: wire.Record) -> Channel:
     return await queries.lock_channel(change.connection, row.channel, allowed=frozenset(Status))
 
 
-async def adopt_newer(store: Store, channel: bytes, error: RpcError) -> bool:
-    """Take over the record that a refused close carries; tell whether there was one."""
-    data = error.data if isinstance(error.data, dict) else {}
-    if data.get("kind") != "newer_state":
-        return False
-    record = msgspec.json.decode(msgspec.json.encode(data["record"]), type=wire.Record)
-    await _adopt(store, channel, record)
-    return True
+async def authorize_close(
+    gateway: Gateway,
+    store: Store,
+    channel: Channel,
+    *,
+    guard: bytes,
+    kind: Literal["mutual", "unilateral"],
+) -> wire.Authorization:
+    """Have the signer write the decided close down before anything leaves (rule `signs`).
+
+    Raises its RpcError; when it knows a newer state, that is taken over first, so that the next
+    look closes on it.
+    """
+    assert channel.closing is not None
+    params = wire.CloseAuthorizeParams(
+        channel=channel.channel, index=channel.closing, kind=kind, guard=guard
+    )
+    try:
+        return await gateway.request(wire.CLOSE_AUTHORIZE, params)
+    except RpcError as error:
+        data = error.data if isinstance(error.data, dict) else {}
+        if data.get("kind") == "newer_state":
+            record = msgspec.json.decode(msgspec.json.encode(data["record"]), type=wire.Record)
+            await _adopt(store, channel.channel, record)
+        raise
 
 
 async def _adopt(store: Store, channel: bytes, record: wire.Record) -> None:

@@ -16,7 +16,7 @@ from customerd.channels import queries as channels
 from customerd.channels.escrows import escrows as all_escrows
 from customerd.channels.record import LIVE, Channel, Escrow, State, Status
 from customerd.config import Settings
-from customerd.signing.compare import adopt_newer
+from customerd.signing.compare import authorize_close
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change, Store
 from customerd.watch import costs
@@ -527,22 +527,14 @@ class Watcher:
         decided = await self._decide(row)
         newest = await self._newest(decided)
         assert self._gateway is not None
-        assert decided.closing is not None
         agreed = decided.mutual_signature
-        try:
-            await self._gateway.request(
-                wire.CLOSE_AUTHORIZE,
-                wire.CloseAuthorizeParams(
-                    channel=row.channel,
-                    index=decided.closing,
-                    kind="unilateral" if agreed is None else "mutual",
-                    guard=self._guard.address,
-                ),
-            )
-        except RpcError as error:
-            if await adopt_newer(self._store, row.channel, error):
-                self.kick(row.channel)
-            raise
+        await authorize_close(
+            self._gateway,
+            self._store,
+            decided,
+            guard=self._guard.address,
+            kind="unilateral" if agreed is None else "mutual",
+        )
         if agreed is not None:
             await sender.mutual_close(newest, agreed, deadline)
             return
