@@ -107,6 +107,10 @@ class Network:
 
     # -- parts --------------------------------------------------------------------------------
 
+    def program(self, program: str, name: str = "") -> list[str]:  # noqa: ARG002 - for subclasses
+        """The beginning of a program's command line; `name` tells merchants apart."""
+        return [sys.executable, "-m", program]
+
     def start_postgres(self) -> None:
         """Start a private cluster, unless one is shared."""
         if self._shared_cluster is not None:
@@ -156,7 +160,7 @@ class Network:
             self.mint(key.address, 1_000_000 * 10**TOKEN_DECIMALS)
             arguments += ["--token", checksum(self.token), "--symbol", TOKEN_SYMBOL]
             arguments += ["--decimals", str(TOKEN_DECIMALS), "--unit", "1"]
-        command = [sys.executable, "-m", "merchantd", "--config", str(config)]
+        command = [*self.program("merchantd", name), "--config", str(config)]
         made = json.loads(_run([*command, *arguments]))
         service = Service(f"merchantd/{name}", [*command, "run"], log=home / "merchantd.log")
         self._stack.callback(service.stop)
@@ -202,7 +206,7 @@ class Network:
         )
         self.daemon = Service(
             "customerd",
-            [sys.executable, "-m", "customerd", "--config", str(self.config)],
+            [*self.program("customerd"), "--config", str(self.config)],
             log=self.directory / "customerd.log",
         )
         self._stack.callback(self.daemon.stop)
@@ -212,7 +216,7 @@ class Network:
         """Make a seed, start the signer, and fund the two accounts it takes."""
         self.passphrase.write_text(secrets.token_urlsafe(24) + "\n")
         self.passphrase.chmod(0o600)
-        command = [sys.executable, "-m", "customersigner"]
+        command = self.program("customersigner")
         command += ["--state-directory", str(self.signer_directory)]
         secret = ["--passphrase-file", str(self.passphrase)]
         words = Mnemonic("english").generate(128)
