@@ -128,6 +128,10 @@ _OPEN = frozenset({ChannelStatus.OPEN})
 _EXPIRING = frozenset({ChannelStatus.EXPIRING})
 _CLOSING = frozenset({ChannelStatus.CLOSING})
 
+KNOWN_LOCAL = _PAYING | _ENDING | _NEW | _SUSPECT | _CLOSED
+KNOWN_CHAIN = _ENDED | _ABSENT | _AWAITING | _OPEN | _EXPIRING | _CLOSING
+"""The statuses that the table was written for: "any" in a row means these, and no new one."""
+
 _STALE = frozenset({Posted.STALE})
 _FIRST_HALF = frozenset({Phase.FIRST_HALF})
 _OVER = frozenset({Phase.OVER})
@@ -295,7 +299,12 @@ class MissingRow(LookupError):
 
 
 def reconcile(now: Situation) -> Decision:
-    """Return what to do about a channel: the first row of `TABLE` that fits."""
+    """Return what to do about a channel: the first row of `TABLE` that fits.
+
+    Raises MissingRow for a status that the table was not written for.
+    """
+    if now.local not in KNOWN_LOCAL or not {now.chain, now.final} <= KNOWN_CHAIN:
+        raise MissingRow(now)
     for row in TABLE:
         if row.fits(now):
             return Decision(row.action, row.reason)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import copy
+import inspect
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
+from enum import Enum
+from typing import Any, get_type_hints
 
 import pytest
 
 from customerd.channels.record import Status
+from customerd.watch import reconcile as module
 from customerd.watch.reconcile import (
+    KNOWN_CHAIN,
+    KNOWN_LOCAL,
     TABLE,
     Action,
+    MissingRow,
     Phase,
     Posted,
     Situation,
@@ -40,24 +49,20 @@ EXPIRING = replace(USUAL, chain=ChannelStatus.EXPIRING)
 CLOSING = replace(USUAL, local=Status.DECIDED, chain=ChannelStatus.CLOSING, posted=Posted.OURS)
 
 
+def values_of(kind: Any) -> tuple[Any, ...]:
+    """Every value of a field: an enumeration's members, or both booleans."""
+    if kind is bool:
+        return (True, False)
+    assert issubclass(kind, Enum), f"{kind} cannot be enumerated"
+    return tuple(kind)
+
+
 def situations() -> Iterator[Situation]:
-    """Every combination there is."""
-    both = (True, False)
-    for values in itertools.product(
-        Status, ChannelStatus, ChannelStatus, Phase, Posted, both, both, both, both
-    ):
-        local, chain, final, phase, posted, by_guard, usable, signer, compared = values
-        yield Situation(
-            local=local,
-            chain=chain,
-            final=final,
-            phase=phase,
-            posted=posted,
-            closed_by_guard=by_guard,
-            guard_usable=usable,
-            signer=signer,
-            compared=compared,
-        )
+    """Every combination there is, taken from the type: a new field takes part by itself."""
+    hints = get_type_hints(Situation)
+    names = [field.name for field in fields(Situation)]
+    for values in itertools.product(*(values_of(hints[name]) for name in names)):
+        yield Situation(**dict(zip(names, values, strict=True)))
 
 
 def expected(now: Situation) -> Action:  # noqa: C901, PLR0912
@@ -117,6 +122,74 @@ def test_every_row_decides_something() -> None:
 def test_every_action_is_in_the_table() -> None:
     """There is no action that no situation leads to."""
     assert {row.action for row in TABLE} == set(Action)
+
+
+def test_a_new_status_has_no_row_until_it_is_given_one() -> None:
+    """Each status is one the table was written for; of any other it says that no row fits."""
+    assert set(Status) == KNOWN_LOCAL
+    assert set(ChannelStatus) == KNOWN_CHAIN
+
+    class Later(Enum):
+        PAUSED = "paused"
+
+    for field in ("local", "chain", "final"):
+        with pytest.raises(MissingRow):
+            reconcile(replace(USUAL, **{field: Later.PAUSED}))  # type: ignore[arg-type]
+
+
+def test_pure() -> None:
+    """The table reads no clock, file, network or setting: it imports types alone, keeps nothing."""
+    imported = {
+        name
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+    allowed = {"__future__", "dataclasses", "enum"}
+    assert imported == allowed | {"customerd.channels.record", "zkchannels.escrow.record"}
+    before = copy.deepcopy(TABLE)
+    first = [reconcile(now) for now in situations()]
+    assert first == [reconcile(now) for now in situations()]
+    assert before == TABLE
+    with pytest.raises(FrozenInstanceError):
+        USUAL.local = Status.NEW  # type: ignore[misc]
+
+
+LEAVES = {
+    Action.CLOSE: {Status.DECIDED},
+    Action.GUARD_CLOSE: {Status.DECIDED},
+    Action.RECORD: {Status.CLOSED},
+    Action.REOPEN: {Status.DECIDED},
+}
+"""What carrying out an action writes into the local record; the others write nothing."""
+
+
+def written(now: Situation) -> Situation:
+    """The situation after the decision was carried out once, and before the chain shows it."""
+    action = reconcile(now).action
+    if action is Action.CLOSE and now.local is Status.ASKED and now.chain is ChannelStatus.OPEN:
+        return now  # closed by agreement: that is asked for, nothing is decided alone
+    (local,) = LEAVES.get(action, {now.local})
+    return replace(now, local=local)
+
+
+def test_idempotent() -> None:
+    """A decision carried out twice leaves what once leaves, and asks for nothing it did not."""
+    for now in situations():
+        once = written(now)
+        again = written(once)
+        first, second = reconcile(now).action, reconcile(once).action
+        if first is Action.REOPEN:  # the record is open again: what the chain asks for follows
+            assert second is not Action.REOPEN
+            assert written(again) == again
+            continue
+        assert again == once, now
+        assert second in (first, Action.NONE), now
 
 
 SPOTS = [
