@@ -6,6 +6,7 @@ durably, and only then lets the answer leave. Names of rules are those of docs/p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +14,9 @@ from customersigner.record import Accepted, Channel, Closing, Step, Terms
 from zkchannels.abacus import MAX_BALANCE
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.wire.signer import ERRORS
+
+FORGOTTEN_ATTEMPTS = 64
+"""How many numbers of attempts are tried to recognise a payment that the record does not have."""
 
 
 class NewerState(Exception):
@@ -52,6 +56,7 @@ def authorize(channel: Channel, index: int, attempt: int) -> Step | None:
     """
     accepted = channel.accepted
     if accepted is not None and (index, attempt) == (accepted.step.index, accepted.step.attempt):
+        _require_no_older_close(channel, index)
         return None
     if index != channel.next_index:
         raise _refusal("out_of_order", f"the next closing authorization is {channel.next_index}")
@@ -143,6 +148,49 @@ def dispute(channel: Channel, index: int) -> None:
     """Admit giving the secret of a state again, if it left before."""
     if channel.released is None or index > channel.released:
         raise _refusal("out_of_order", "the secret of this state was never released")
+    closing = channel.closing
+    if closing is not None and closing.unilateral and closing.index <= index:
+        raise _refusal("out_of_order", "the account signed a close on this state itself")
+
+
+def recover_first(channel: Channel | None, terms: Terms, operation: bytes) -> Channel:
+    """Take a channel's terms back from the chain; the caller verifies its first authorization."""
+    if channel is None:
+        return establish(None, terms, operation)
+    if channel.terms != terms:
+        raise _refusal("already_different", "this channel was proved with other terms")
+    return channel
+
+
+def recoverable(channel: Channel, *, index: int, operation: bytes, amount: int) -> Iterator[Step]:
+    """Yield the steps that a merchant's record of the payment to state `index` may be about.
+
+    The caller computes each one's commitments and goes on with `accept` for the one that they fit:
+    only somebody with the secrets of this wallet can have made them. A close that was signed is no
+    obstacle (rule suspect): what is accepted is closed on instead, and while the signed close is
+    on an older state, no secret leaves (`authorize`, `dispute`).
+    """
+    accepted = channel.accepted
+    if accepted is None or index not in (accepted.step.index, channel.next_index) or index == 0:
+        raise _refusal("out_of_order", f"the next state is {channel.next_index}")
+    if index == accepted.step.index:
+        yield accepted.step
+        return
+    yield from channel.attempts
+    recorded = {step.attempt for step in channel.attempts}
+    for attempt in range(FORGOTTEN_ATTEMPTS):
+        if attempt not in recorded:
+            yield after(accepted.step, attempt, operation, amount)
+
+
+def nonce_of(channel: Channel, index: int) -> int:
+    """Return the attempt that led to a state whose nonce may be shown to the merchant."""
+    accepted = channel.accepted
+    if accepted is not None:
+        for step in (accepted.step, accepted.previous):
+            if step is not None and step.index == index:
+                return step.attempt
+    raise _refusal("out_of_order", "only the two newest states are looked up")
 
 
 def adopt(
@@ -208,6 +256,12 @@ def _same(step: Step, attempt: int, operation: bytes, amount: int) -> Step:
     if (step.attempt, step.operation, step.amount) != (attempt, operation, amount):
         raise _refusal("already_different", "this attempt is bound to another payment")
     return step
+
+
+def _require_no_older_close(channel: Channel, index: int) -> None:
+    """No secret leaves while a close on the state that it revokes is signed (rule signs)."""
+    if channel.closing is not None and channel.closing.index < index:
+        raise _refusal("closing", f"a close on state {channel.closing.index} was signed")
 
 
 def _last_attempt(channel: Channel) -> int:

@@ -7,9 +7,10 @@ passphrase):
 - identity key, which signs the daemon's challenges and nothing else:
   first 32 bytes of HMAC-SHA-512(S, "customersigner/identity/1");
 - seed key of all channel secrets: HMAC-SHA-512(S, "customersigner/channels/1"), 64 bytes; from it
-  zkchannels.abacus derives nonces, revocation secrets and blindings.
+  zkchannels.abacus derives nonces, revocation secrets and blindings;
+- key of the daemon's backups: first 32 bytes of HMAC-SHA-512(S, "customersigner/backup/1").
 
-BIP-32 uses S as message under the key "Bitcoin seed", the two labels use S as key: the three
+BIP-32 uses S as message under the key "Bitcoin seed", the three labels use S as key: the four
 derivations never meet.
 """
 
@@ -34,6 +35,7 @@ NEW_ENTROPY_LENGTH: Final = 16
 
 _IDENTITY = b"customersigner/identity/1"
 _CHANNELS = b"customersigner/channels/1"
+_BACKUP = b"customersigner/backup/1"
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
@@ -69,7 +71,7 @@ def derive(seed: bytes, path: tuple[int, ...]) -> bytes:
 class Wallet:
     """The keys derived from one seed; shows none of them."""
 
-    __slots__ = ("_identity", "_seed_key", "account")
+    __slots__ = ("_backup_key", "_identity", "_seed_key", "account")
 
     def __init__(self, entropy: bytes) -> None:
         """Takes BIP-39 entropy of 16 to 32 bytes."""
@@ -77,6 +79,7 @@ class Wallet:
         self.account = PrivateKey(derive(seed, ACCOUNT_PATH))
         self._identity = PrivateKey(hmac.digest(seed, _IDENTITY, "sha512")[:32])
         self._seed_key = hmac.digest(seed, _CHANNELS, "sha512")
+        self._backup_key = hmac.digest(seed, _BACKUP, "sha512")[:32]
 
     @property
     def identity(self) -> bytes:
@@ -90,6 +93,10 @@ class Wallet:
     def channel(self, channel_id: int) -> ChannelSecrets:
         """What is secret about one channel."""
         return ChannelSecrets(self._seed_key, channel_id)
+
+    def backup_key(self) -> bytes:
+        """Key of the daemon's backups, 32 bytes; opens nothing else."""
+        return self._backup_key
 
     def __repr__(self) -> str:
         return f"Wallet({checksum(self.account.address)})"

@@ -58,6 +58,10 @@ class Signer:
             wire.TOKEN_PERMIT: self.permit_token,
             wire.DISPUTE_SECRET: self.dispute_secret,
             wire.RECOVER_SIGN: self.sign_recovery,
+            wire.RECOVER_NONCE: self.recover_nonce,
+            wire.RECOVER_ESTABLISH: self.recover_establish,
+            wire.RECOVER_PAY: self.recover_pay,
+            wire.BACKUP_KEY: self.backup_key,
         }
         return {method: _answering(answer) for method, answer in answers.items()}
 
@@ -258,11 +262,77 @@ class Signer:
         secrets = self._secrets(params.channel)
         return wire.RevocationSecret(secrets.secret(params.index, params.attempt))
 
+    # -- recovery ---------------------------------------------------------------------------------
+
     def sign_recovery(self, params: wire.RecoverParams) -> wire.Signature:
         """Sign the credential for reading a channel back from the merchant."""
-        terms = self._channel(params.channel).terms
-        digest = typed_data.recovery_digest(terms.chain_id, terms.escrow, _number(terms.channel))
+        escrow = self._escrow(params.chain_id, params.escrow)
+        digest = typed_data.recovery_digest(escrow.chain_id, escrow.escrow, _number(params.channel))
         return wire.Signature(self.wallet.account.sign_digest(digest))
+
+    def recover_nonce(self, params: wire.RecoverNonceParams) -> wire.RecoverNonce:
+        """Give the nonce of one of the two newest states."""
+        attempt = decide.nonce_of(self._channel(params.channel), params.index)
+        nonce = self._secrets(params.channel).nonce(params.index, attempt)
+        return wire.RecoverNonce(abacus.encode_scalar(nonce))
+
+    def recover_establish(self, params: wire.RecoverEstablishParams) -> wire.Record:
+        """Recognise the first state, verify its closing authorization, and keep it."""
+        escrow = self._escrow(params.chain_id, params.escrow)
+        terms = self._terms(params)
+        known = self._store.channel(terms.channel)
+        channel = decide.recover_first(known, terms, params.operation)
+        if channel.accepted is not None:
+            return _wire_record(channel)
+        step, secrets = _first_step(channel), self._secrets(terms.channel)
+        made = abacus.establish_commitments(
+            self._key(escrow), _state(secrets, step), secrets.establish_blindings()
+        )
+        if (made.state, made.close) != (params.state_commitment, params.close_commitment):
+            raise _foreign()
+        channel = self._accept(channel, step, params.signature)
+        channel = self._for_guard(channel, params.guard)
+        self._write(known, channel)
+        return _wire_record(channel)
+
+    def recover_pay(self, params: wire.RecoverPayParams) -> wire.Record:
+        """Recognise a payment by its commitments, verify its closing authorization, and keep it."""
+        known = self._channel(params.channel)
+        channel, step = known, self._recognised(known, params)
+        assert channel.accepted is not None
+        if step != channel.accepted.step:
+            channel = self._accept(channel, step, params.signature)
+        channel = self._for_guard(channel, params.guard)
+        self._write(known, channel)
+        return _wire_record(channel)
+
+    def _recognised(self, known: Channel, params: wire.RecoverPayParams) -> Step:
+        secrets = self._secrets(params.channel)
+        key = self._key(self._escrow(known.terms.chain_id, known.terms.escrow))
+        stated = (params.state_commitment, params.close_commitment, params.lock_commitment)
+        steps = decide.recoverable(
+            known, index=params.index, operation=params.operation, amount=params.amount
+        )
+        for step in steps:
+            accepted = known.accepted
+            assert accepted is not None
+            old = accepted.previous if step.index == accepted.step.index else accepted.step
+            assert old is not None
+            if step.amount != params.amount:
+                continue
+            made = abacus.pay_commitments(
+                key,
+                secrets.lock(old.index, old.attempt),
+                _state(secrets, step),
+                secrets.pay_blindings(step.index, step.attempt, step.amount),
+            )
+            if (made.state, made.close, made.lock) == stated:
+                return step
+        raise _foreign()
+
+    def backup_key(self, _params: wire.Nothing) -> wire.BackupKey:
+        """Give the key of this wallet's backups."""
+        return wire.BackupKey(self.wallet.backup_key())
 
     # -- chain account ----------------------------------------------------------------------------
 
@@ -319,17 +389,17 @@ class Signer:
     def _authorize(self, params: wire.AuthorizeParams) -> Channel:
         known = self._channel(params.channel)
         step = decide.authorize(known, params.index, params.attempt)
-        channel = known if step is None else self._accept(known, step, params)
+        channel = known if step is None else self._accept(known, step, params.signature)
         channel = self._for_guard(channel, params.guard)
         self._write(known, channel)
         return channel
 
-    def _accept(self, known: Channel, step: Step, params: wire.AuthorizeParams) -> Channel:
-        terms, secrets = known.terms, self._secrets(params.channel)
+    def _accept(self, known: Channel, step: Step, blinded: bytes) -> Channel:
+        terms, secrets = known.terms, self._secrets(known.terms.channel)
         close_state = _state(secrets, step).close_state()
         signature = abacus.closing_authorization(
             self._key(self._escrow(terms.chain_id, terms.escrow)),
-            params.signature,
+            blinded,
             _close_blinding(secrets, step),
             close_state,
         )
@@ -402,7 +472,9 @@ class Signer:
         """What channels with a closing authorization may pull from the account, in base units."""
         return self._store.committed(escrow.chain_id, escrow.escrow) * escrow.unit
 
-    def _terms(self, params: wire.EstablishProveParams | wire.AdoptParams) -> Terms:
+    def _terms(
+        self, params: wire.EstablishProveParams | wire.AdoptParams | wire.RecoverEstablishParams
+    ) -> Terms:
         """The terms of a channel, whose id must be what this wallet makes of them."""
         account = self.wallet.account.address
         expected = abacus.channel_id(params.chain_id, params.escrow, account, params.salt)
@@ -546,6 +618,10 @@ def _wire_record(channel: Channel) -> wire.Record:
 
 def _bad_signature() -> RpcError:
     return wire.ERRORS.error("bad_signature", "the merchant's signature does not verify")
+
+
+def _foreign() -> RpcError:
+    return _refusal("foreign", "the record is not of this wallet's making")
 
 
 def _refusal(kind: str, message: str) -> RpcError:

@@ -238,7 +238,13 @@ UNKNOWN = b"\x77" * 32
         (wire.PAY_COMPLETE, wire.CompleteParams(UNKNOWN, 1, 0, bytes(96))),
         (wire.CLOSE_AUTHORIZE, wire.CloseAuthorizeParams(UNKNOWN, 0, "mutual", GUARD)),
         (wire.DISPUTE_SECRET, wire.DisputeParams(UNKNOWN, 0, 0)),
-        (wire.RECOVER_SIGN, wire.RecoverParams(UNKNOWN)),
+        (wire.RECOVER_NONCE, wire.RecoverNonceParams(UNKNOWN, 0)),
+        (
+            wire.RECOVER_PAY,
+            wire.RecoverPayParams(
+                UNKNOWN, 1, bytes(16), 1, bytes(48), bytes(48), bytes(48), bytes(96), GUARD
+            ),
+        ),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -469,7 +475,7 @@ async def test_the_recovery_credential_is_the_customers(desk: Desk) -> None:
     """It recovers to the chain account, over this channel alone."""
     channel = await desk.channel()
     await channel.prove_establish()
-    answer = await desk.call(wire.RECOVER_SIGN, wire.RecoverParams(channel.id))
+    answer = await desk.call(wire.RECOVER_SIGN, wire.RecoverParams(channel.id, CHAIN, ESCROW))
     digest = typed_data.recovery_digest(CHAIN, ESCROW, int.from_bytes(channel.id))
     assert recover(digest, answer.signature) == channel.account
 

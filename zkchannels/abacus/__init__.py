@@ -29,6 +29,7 @@ from zkchannels.abacus.parameters import CLOSE, MAX_BALANCE, R
 from zkchannels.abacus.pay_prover import PayBlindings, prove_pay
 from zkchannels.abacus.pay_verifier import PayCommitments, verify_pay
 from zkchannels.abacus.pay_wire import PAY_PROOF_LENGTH
+from zkchannels.abacus.recovery import establish_commitments, pay_commitments
 from zkchannels.abacus.signatures import check_blinded, closing_authorization, verify_closing
 from zkchannels.abacus.states import CloseState, State, channel_id, context, lock_of
 
@@ -59,7 +60,9 @@ __all__ = [
     "context",
     "decode_scalar",
     "encode_scalar",
+    "establish_commitments",
     "lock_of",
+    "pay_commitments",
     "prove_establish",
     "prove_pay",
     "use_backend",

@@ -20,6 +20,7 @@ from zkchannels.wire.fields import (
     Bytes16,
     Bytes20,
     Bytes32,
+    Bytes48,
     Bytes65,
     Bytes96,
     Bytes240,
@@ -59,6 +60,7 @@ ERRORS = ErrorKinds(
         "released": "the revocation secret of this state was released",
         "not_understood": "a transaction the signer does not understand",
         "invalid": "values out of range or contradicting each other",
+        "foreign": "a record that was not made from this wallet's secrets for this state",
         "policy_refused": "the signer's own policy refuses; its name is in `policy`",
         "unavailable": "the signer's store cannot be read or written now; nothing was given away",
     }
@@ -288,9 +290,72 @@ class RevocationSecret(Answer, frozen=True):
 
 
 class RecoverParams(Request, frozen=True):
-    """Asks for the credential of `establish.recover`."""
+    """Asks for the credential of `establish.recover`; the signer need not know the channel."""
 
     channel: Bytes32
+    chain_id: ChainId
+    escrow: Bytes20
+
+
+class RecoverNonceParams(Request, frozen=True):
+    """Asks for the nonce of the newest recorded state, or of the one before it."""
+
+    channel: Bytes32
+    index: Index
+
+
+class RecoverNonce(Answer, frozen=True):
+    """The credential of `pay.recover` for the payment that spent, or may have spent, the state."""
+
+    nonce: Bytes32
+
+    def __repr__(self) -> str:
+        return "RecoverNonce(...)"
+
+
+class RecoverEstablishParams(Request, frozen=True):
+    """What the merchant recorded at establish, with the terms that the chain shows.
+
+    `operation` is bound to the first state if the signer has no record of the channel.
+    """
+
+    channel: Bytes32
+    chain_id: ChainId
+    escrow: Bytes20
+    salt: Bytes32
+    customer_deposit: Balance
+    merchant_deposit: Balance
+    operation: Bytes16
+    state_commitment: Bytes48
+    close_commitment: Bytes48
+    signature: Bytes96
+    guard: Bytes20
+
+
+class RecoverPayParams(Request, frozen=True):
+    """What the merchant recorded about the payment that led to state `index`.
+
+    `operation` is bound to it if the signer does not remember its proof.
+    """
+
+    channel: Bytes32
+    index: Index
+    operation: Bytes16
+    amount: SignedAmount
+    state_commitment: Bytes48
+    close_commitment: Bytes48
+    lock_commitment: Bytes48
+    signature: Bytes96
+    guard: Bytes20
+
+
+class BackupKey(Answer, frozen=True):
+    """Key of the wallet's backups, derived from the seed and good for nothing else."""
+
+    key: Bytes32
+
+    def __repr__(self) -> str:
+        return "BackupKey(...)"
 
 
 class RecordsParams(Request, frozen=True):
@@ -499,7 +564,48 @@ RECOVER_SIGN = Method(
     RecoverParams,
     Signature,
     summary="Sign the credential for reading a channel back from the merchant.",
-    errors=("channel_unknown", "unavailable"),
+    errors=("escrow_unknown", "unavailable"),
+)
+RECOVER_NONCE = Method(
+    "recover.nonce",
+    RecoverNonceParams,
+    RecoverNonce,
+    summary="Give the nonce under which the merchant recorded a payment, if there was one.",
+    errors=("channel_unknown", "out_of_order", "unavailable"),
+)
+RECOVER_ESTABLISH = Method(
+    "recover.establish",
+    RecoverEstablishParams,
+    Record,
+    summary="Check and keep the first closing authorization of a channel that was forgotten.",
+    errors=(
+        "escrow_unknown",
+        "already_different",
+        "bad_signature",
+        "foreign",
+        "invalid",
+        "unavailable",
+    ),
+)
+RECOVER_PAY = Method(
+    "recover.pay",
+    RecoverPayParams,
+    Record,
+    summary="Check and keep the closing authorization of a payment that was forgotten.",
+    errors=(
+        "channel_unknown",
+        "out_of_order",
+        "bad_signature",
+        "foreign",
+        "invalid",
+        "unavailable",
+    ),
+)
+BACKUP_KEY = Method(
+    "backup.key",
+    Nothing,
+    BackupKey,
+    summary="Give the key that opens this wallet's backups.",
 )
 
 LINK_METHODS = (LINK_HELLO, LINK_ATTACH)
@@ -519,4 +625,8 @@ METHODS = (
     TOKEN_PERMIT,
     DISPUTE_SECRET,
     RECOVER_SIGN,
+    RECOVER_NONCE,
+    RECOVER_ESTABLISH,
+    RECOVER_PAY,
+    BACKUP_KEY,
 )
