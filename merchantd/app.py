@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import ssl
 from contextlib import AsyncExitStack
@@ -20,7 +21,7 @@ from merchantd.initialise import check_deployment, load_account
 from merchantd.keyfile import load_key
 from merchantd.notices import deliver_notices
 from merchantd.server import serve
-from merchantd.store.escrow import read_escrow
+from merchantd.store.escrow import EscrowRow, read_escrow
 from merchantd.store.lease import Lease
 from merchantd.store.records import Records
 from merchantd.store.schema import migrate_all
@@ -37,7 +38,7 @@ from zkchannels.service.logging import get_logger
 from zkchannels.service.notify import Notifier
 from zkchannels.service.process import leave_no_core
 from zkchannels.service.sockets import listen_fds
-from zkchannels.store.database import Database
+from zkchannels.store.database import Database, DatabaseUnavailable
 from zkchannels.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ _log = get_logger("merchantd")
 
 
 _REPORT_EVERY = 5.0
+_START_TIME = 60.0
+"""Seconds that systemd is asked for while PostgreSQL is waited for, again and again."""
 
 
 class _Stop(Exception):
@@ -71,7 +74,7 @@ async def run(settings: Settings) -> None:
     notifier = Notifier.from_environment()
     failure: BaseException | None = None
     async with AsyncExitStack() as stack:
-        parts = await _prepare(settings, stack)
+        parts = await _prepare(settings, stack, notifier)
         try:
             async with asyncio.TaskGroup() as group:
                 await _start(settings, parts, group, stack, notifier)
@@ -85,12 +88,10 @@ async def run(settings: Settings) -> None:
         raise failure
 
 
-async def _prepare(settings: Settings, stack: AsyncExitStack) -> _Parts:
+async def _prepare(settings: Settings, stack: AsyncExitStack, notifier: Notifier) -> _Parts:
     database = Database(settings.database, application_name="merchantd")
     stack.push_async_callback(database.aclose)
-    await database.connect()
-    await migrate_all(database)
-    row = await read_escrow(database)
+    row = await _read_escrow(database, notifier)
     if row is None or row.address is None:
         raise NotInitialised("run `merchantd init` first")
     check_margin(settings, row.delay)
@@ -114,6 +115,24 @@ async def _prepare(settings: Settings, stack: AsyncExitStack) -> _Parts:
     )
 
 
+async def _read_escrow(database: Database, notifier: Notifier) -> EscrowRow | None:
+    """Bring the schema up to date and read the escrow, however long PostgreSQL is away."""
+    while True:
+        try:
+            await database.connect()
+            await migrate_all(database)
+            return await read_escrow(database)
+        except DatabaseUnavailable as error:
+            notifier.status(f"waiting for PostgreSQL: {error}")
+            _log.warning("waiting_for_database", reason=str(error))
+        while True:
+            notifier.more_time(_START_TIME)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_START_TIME / 2):
+                    await database.wait_available()
+                    break
+
+
 async def _start(
     settings: Settings,
     parts: _Parts,
@@ -122,7 +141,7 @@ async def _start(
     notifier: Notifier,
 ) -> None:
     _stop_on_signals(group)
-    lease = Lease(settings.database, parts.database)
+    lease = Lease(parts.database)
     await lease.take()
     stack.push_async_callback(lease.release)
     group.create_task(lease.hold(), name="lease")

@@ -83,7 +83,7 @@ async def initialise(settings: Settings, asset: Asset) -> Initialised:
     ensure_certificate(certificate, Path(settings.listen.private_key), settings.listen.names)
     account = load_or_create_account(Path(settings.keys.account))
     database = Database(settings.database, application_name="merchantd init")
-    lease = Lease(settings.database, database)
+    lease = Lease(database)
     client = ChainClient(settings.chain.endpoints)
     try:
         await database.connect()

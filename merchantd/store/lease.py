@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import psycopg
-from psycopg import AsyncConnection
-
 from merchantd.errors import AlreadyServing
 from zkchannels.service.logging import get_logger
-from zkchannels.store.database import Database, DatabaseUnavailable
+from zkchannels.store.database import Backend, Database, DatabaseUnavailable, Listener
 
 _LOCK = int.from_bytes(b"merchant")
+_CHANNEL = "merchantd_lease"
 _log = get_logger("merchantd.lease")
 
 
 class Lease:
-    """An advisory lock on a connection of its own, which the server frees when we are gone."""
+    """An advisory lock on a listening connection, which the server frees when we are gone."""
 
-    def __init__(self, dsn: str, database: Database) -> None:
-        """Hold nothing yet; `database` tells when the server is back after a loss."""
-        self._dsn = dsn
+    def __init__(self, database: Database) -> None:
+        """Hold nothing yet."""
         self._database = database
-        self._connection: AsyncConnection[Any] | None = None
+        self._listener: Listener | None = None
+        self._lost: Backend | None = None
 
     async def take(self) -> None:
         """Take the lock; raises AlreadyServing (another process has it) or DatabaseUnavailable."""
-        try:
-            connection = await AsyncConnection.connect(
-                self._dsn, autocommit=True, application_name="merchantd lease"
-            )
-            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
-            found = await cursor.fetchone()
-        except psycopg.OperationalError as error:
-            raise DatabaseUnavailable(str(error)) from None
-        if found is None or not found[0]:
-            await connection.close()
+        if self._lost is not None:
+            # The server may take longer than we to see that our connection was cut: then we would
+            # find the lock held by nobody but ourselves.
+            await self._database.end(self._lost)
+            self._lost = None
+        listener = await self._database.listen(_CHANNEL)
+        if not await listener.try_lock(_LOCK):
+            await listener.aclose()
             raise AlreadyServing("another merchantd works on this database")
-        self._connection = connection
+        self._listener = listener
 
     async def hold(self) -> None:
         """Keep the lock until cancelled, taking it again when the server was away.
@@ -45,19 +39,19 @@ class Lease:
         Raises AlreadyServing when another process was quicker: it serves now.
         """
         while True:
-            assert self._connection is not None
+            assert self._listener is not None
             try:
-                async for _ in self._connection.notifies():
-                    pass
-            except psycopg.OperationalError:
+                async for _ in self._listener:
+                    continue
+            except DatabaseUnavailable:
                 _log.warning("database_away")
-            await self._connection.close()
+            self._lost = self._listener.backend
             await self._take_again()
 
     async def release(self) -> None:
         """Give the lock up."""
-        if self._connection is not None:
-            await self._connection.close()
+        if self._listener is not None:
+            await self._listener.aclose()
 
     async def _take_again(self) -> None:
         while True:

@@ -328,6 +328,7 @@ class Lane:
 
     async def _send(self, row: TransactionRow, decision: Decision) -> Decision:
         """Hand the newest version to the node; return the decision with what keeps it out."""
+        self._database.require_lease()
         try:
             outcome = await self._client.send_raw(row.raw)
             if outcome is SendOutcome.INSUFFICIENT_FUNDS:

@@ -140,9 +140,22 @@ class Cluster:
             raise ClusterError("the cluster is not started")
         return self._process.pid
 
-    def dsn(self, database: str = "postgres") -> str:
-        """Return the connection string of a database; no password, the folder is owner-only."""
-        return make_conninfo("", host=str(self._sockets), user=self.user, dbname=database)
+    @property
+    def sockets(self) -> Path:
+        """Folder of the server's socket, once it was started."""
+        return self._sockets
+
+    def dsn(self, database: str = "postgres", *, standbys: Iterable[Cluster] = ()) -> str:
+        """Return the connection string of a database; no password, the folder is owner-only.
+
+        With standbys it leads to whichever of the servers takes writes.
+        """
+        given = {"host": str(self._sockets), "user": self.user, "dbname": database}
+        others = [str(standby.sockets) for standby in standbys]
+        if others:
+            given["host"] = ",".join([given["host"], *others])
+            given["target_session_attrs"] = "read-write"
+        return make_conninfo("", **given)
 
     def start(self, *, timeout: float = 60.0) -> None:
         """Make the cluster when it is not there, and start it; returns when it answers.
@@ -168,10 +181,74 @@ class Cluster:
         """End the server by fast shutdown; does nothing when it is not started."""
         self._undo.close()
 
-    def restart(self) -> None:
-        """Start again: also after the server was killed, crash recovery included."""
+    def restart(self, order: signal.Signals | None = None) -> None:
+        """Start again: also after the server was killed, crash recovery included.
+
+        `order` is sent first: SIGTERM waits until no client is left, SIGINT ends their sessions,
+        SIGQUIT ends at once and recovers at the start.
+        """
+        if order is not None and self._process is not None:
+            self._process.send_signal(order)
         self.stop()
         self.start()
+
+    def kill(self) -> None:
+        """End the server by SIGKILL; its sessions end when they see that."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def pause(self) -> None:
+        """Stop the server and its sessions (SIGSTOP): connections stay and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        for pid in self._sessions():
+            _signal(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        for pid in self._sessions():
+            _signal(pid, signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _sessions(self) -> list[int]:
+        """Return the processes that the server has forked."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def make_standby(self, directory: Path) -> Cluster:
+        """Copy this running server to a new folder; return the copy, to be started as its standby.
+
+        Commits wait for it once `wait_for_standbys` was called.
+        """
+        directory.mkdir(mode=0o700, parents=True)
+        _hand_over(directory)
+        command = [str(self._binaries / "pg_basebackup"), "-D", str(directory / "data")]
+        copied = subprocess.run(
+            [*_unprivileged(), *command, "-d", self.dsn(), "--checkpoint=fast", "--no-sync"],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=directory,
+        )
+        if copied.returncode:
+            raise ClusterError(f"pg_basebackup failed: {copied.stderr.strip()}")
+        (directory / "data" / "standby.signal").touch()
+        source = make_conninfo(self.dsn(), application_name=directory.name)
+        settings = {**self._settings, "primary_conninfo": source}
+        return Cluster(directory, settings=settings, user=self.user, binaries=self._binaries)
+
+    def wait_for_standbys(self, names: str) -> None:
+        """Make commits wait for standbys ("*": any, "": none) from now on."""
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("alter system set synchronous_standby_names = {}").format(names)
+            )
+            connection.execute("select pg_reload_conf()")
+
+    def promote(self) -> None:
+        """Make a standby the primary; returns when it takes writes."""
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            connection.execute("select pg_promote(true, 60)")
 
     def create_database(self, name: str, *, template: str = "template0") -> None:
         """Create a database as a copy of `template`, to which nobody may be connected."""
@@ -312,6 +389,11 @@ class Cluster:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(patience)
                 return
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _has_server(folder: Path) -> bool:

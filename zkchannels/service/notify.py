@@ -48,6 +48,10 @@ class Notifier:
         """Describe the service in a few words, for `systemctl status`."""
         self._send(f"STATUS={_one_line(text)}")
 
+    def more_time(self, seconds: float) -> None:
+        """Ask for so much time from now on before a start or stop counts as hung."""
+        self._send(f"EXTEND_TIMEOUT_USEC={seconds * 1_000_000:.0f}")
+
     def reloading(self) -> None:
         """Say that the configuration is being read again; `ready` follows."""
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000

@@ -11,8 +11,9 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, Notify, errors, sql
@@ -44,18 +45,30 @@ Parameters = Sequence[Any] | dict[str, Any]
 
 ANSWER_WITHIN = 15.0
 MOST_ATTEMPTS = 10
+BEAT = 2.0
+"""Seconds of silence after which a listening connection asks whether the server is still there."""
+
+# What says that the server cannot work for us now, not that a statement is wrong: connection,
+# authorization, no such database, rolled back, out of resources, locked by another, shutting down,
+# and its files. Each may pass without a change of the program.
+_CANNOT_NOW = ("08", "28", "3D", "40", "53", "55P03", "57", "58", "42501", "25P03", "25P04")
 
 _SESSION = """
 select
     set_config('statement_timeout', case current_setting('statement_timeout')
         when '0' then %(statement)s else current_setting('statement_timeout') end, false),
+    set_config('lock_timeout', case current_setting('lock_timeout')
+        when '0' then %(lock)s else current_setting('lock_timeout') end, false),
     set_config('idle_in_transaction_session_timeout', %(idle)s, false),
     current_setting('synchronous_commit'),
     current_setting('fsync'),
     current_setting('full_page_writes'),
     coalesce(current_setting('customerd.throwaway', true), '')
 """
-_WHO = "select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
+_WHO = """
+select current_setting('transaction_read_only') = 'on', pid, backend_start
+from pg_stat_activity where pid = pg_backend_pid()
+"""
 _END = """
 select pg_terminate_backend(pid, %s) from pg_stat_activity
 where pid = %s and backend_start = %s and pid <> pg_backend_pid()
@@ -70,13 +83,21 @@ class Notification:
     payload: str
 
 
+class Backend(NamedTuple):
+    """A server process: numbers of processes are used again."""
+
+    pid: int
+    start: datetime
+
+
 class Database:
     """A PostgreSQL database as one process uses it; every method raises DatabaseUnavailable.
 
     `answer_within` is how many seconds a transaction or a query may take before the server counts
     as hung and the connection is cut; single statements are cancelled by the server after two
-    thirds of that. `warn` is told once of every server setting that risks committed data; they are
-    logged when it is not given.
+    thirds of that, and after a fifth when they wait for a lock that another session holds. While
+    somebody listens, a server that hangs is noticed sooner (see `listen`). `warn` is told once of
+    every server setting that risks committed data; they are logged when it is not given.
     """
 
     def __init__(
@@ -96,9 +117,10 @@ class Database:
         self._reader = self._new_link(self._prepare)
         self._listeners: set[Listener] = set()
         self._writing: asyncio.Task[Any] | None = None
+        self._outcome: Any = None
         # The server process of the writer connection, and one that may still be about to commit.
-        self._backend: tuple[int, Any] | None = None
-        self._doubtful: tuple[int, Any] | None = None
+        self._backend: Backend | None = None
+        self._doubtful: Backend | None = None
 
     def __repr__(self) -> str:
         return f"<Database {'alive' if self.alive else 'not connected'}>"
@@ -157,10 +179,10 @@ class Database:
         effect outside its connection, and wait for nothing else. Its own exceptions roll back and
         pass through, psycopg's errors among them.
 
-        Raises DatabaseUnavailable (nothing was changed), CommitOutcomeUnknown (it may have been:
-        what any later call reads decides), or TransactionFailed when `body` hid an error that made
-        the transaction void. A caller that is cancelled while the server commits does not
-        learn the outcome.
+        Raises DatabaseUnavailable (nothing was changed), CommitOutcomeUnknown (it may have been,
+        and `was_committed` could not tell: what any later call reads decides), or TransactionFailed
+        when `body` hid an error that made the transaction void. A caller that is cancelled while
+        the server commits does not learn the outcome.
         """
         task = asyncio.current_task()
         if self._writing is not None and self._writing is task:
@@ -168,9 +190,39 @@ class Database:
         async with self._writer.turn:
             self._writing = task
             try:
-                return await self._retry(body, answer_within or self._answer_within)
+                return await self._retry(
+                    lambda limit: self._transaction(body, limit),
+                    answer_within or self._answer_within,
+                )
             finally:
                 self._writing = None
+
+    async def run_alone(
+        self, statement: str, parameters: Parameters, *, recall: str | None = None
+    ) -> tuple[Any, ...]:
+        """Run one statement that is a transaction of its own; return its only row.
+
+        It costs one round trip where `run` takes four or more. Raises as `run` does; the end of the
+        statement is its commit, so a connection that is lost under it leaves the outcome unknown.
+        `recall` is a query for the row of a statement that turns out to have been committed.
+        """
+        async with self._writer.turn:
+            return await self._retry(
+                lambda limit: self._alone(statement, parameters, limit), self._answer_within, recall
+            )
+
+    async def was_committed(self, connection: Connection) -> bool | None:  # noqa: ARG002
+        """Tell whether the newest transaction whose COMMIT got no answer was committed.
+
+        Asked on a new connection, after the server has ended the old one. None: nothing tells.
+        """
+        return None
+
+    def require_lease(self) -> None:
+        """Raise DatabaseUnavailable unless this process may act on what the database says.
+
+        A database without a lease lets everybody act. Call it right before an effect outside.
+        """
 
     async def fetch(
         self, statement: str, parameters: Parameters = (), *, row: Callable[..., T]
@@ -200,11 +252,13 @@ class Database:
         """Return an iterator of notifications on a connection of its own; LISTEN is in force.
 
         It also is the quickest witness of the server's end: iterating raises DatabaseUnavailable
-        within milliseconds, and `alive` turns false.
+        within milliseconds, and `alive` turns false. A server that hangs is given up after some
+        seconds, for all who wait for it.
         """
         connection = await self._new_link(self._prepare).get()
         try:
             with link.deadline(connection, self._answer_within):
+                who = await (await connection.execute(_WHO)).fetchone()
                 for channel in channels:
                     await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
         except psycopg.Error as error:
@@ -213,7 +267,8 @@ class Database:
         except BaseException:
             await connection.close()
             raise
-        listener = Listener(self, connection)
+        assert who is not None
+        listener = Listener(self, connection, Backend(*who[1:]))
         self._listeners.add(listener)
         return listener
 
@@ -227,17 +282,22 @@ class Database:
 
     async def _prepare_writer(self, connection: Connection) -> None:
         await self._prepare(connection)
-        self._backend = await (await connection.execute(_WHO)).fetchone()
+        row = await (await connection.execute(_WHO)).fetchone()
+        assert row is not None
+        if row[0]:
+            raise DatabaseUnavailable("the server is read-only: a standby, or set so")
+        self._backend = Backend(*row[1:])
 
     async def _prepare(self, connection: Connection) -> None:
         """Set the session's time limits and check that what is committed will stay."""
         limits = {
             "statement": f"{self._answer_within * 2 / 3 * 1000:.0f}ms",
+            "lock": f"{self._answer_within / 5 * 1000:.0f}ms",
             "idle": f"{self._answer_within * 1000:.0f}ms",
         }
         row = await (await connection.execute(_SESSION, limits)).fetchone()
         assert row is not None
-        synchronous_commit, fsync, full_page_writes, throwaway = row[2:]
+        synchronous_commit, fsync, full_page_writes, throwaway = row[3:]
         if throwaway == "on":
             return
         if synchronous_commit == "off":
@@ -251,19 +311,49 @@ class Database:
             self._warned.add(text)
             self._warn(text)
 
-    async def _retry(self, body: Callable[[Connection], Awaitable[T]], answer_within: float) -> T:
+    async def _retry(
+        self,
+        transaction: Callable[[float], Awaitable[T]],
+        answer_within: float,
+        recall: str | None = None,
+    ) -> T:
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._transaction(body, answer_within)
-            except (errors.SerializationFailure, errors.DeadlockDetected):
+                return await transaction(answer_within)
+            except (errors.SerializationFailure, errors.DeadlockDetected) as error:
                 if attempt == MOST_ATTEMPTS:
-                    raise
+                    raise DatabaseUnavailable(link.reason(error)) from error
                 await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311 - jitter
             except _LostWhileIdle:
                 # Nothing was asked of the server yet; the next attempt has a fresh connection.
                 continue
+            except CommitOutcomeUnknown:
+                committed = None if attempt == MOST_ATTEMPTS else await self._ask_outcome(recall)
+                if committed is None:
+                    raise
+                if committed:
+                    result: T = self._outcome
+                    return result
+
+    async def _ask_outcome(self, recall: str | None) -> bool | None:
+        """Ask again and again, for a few seconds, whether a commit without an answer took place."""
+        limit = time.monotonic() + self._answer_within / 3
+        while time.monotonic() < limit:
+            try:
+                use = await _Use.begin(self._writer, self._answer_within)
+                await self._settle(use)
+                with link.deadline(use.connection, self._answer_within):
+                    committed = await self.was_committed(use.connection)
+                    if committed and recall is not None:
+                        self._outcome = await (await use.connection.execute(recall)).fetchone()
+                    return committed
+            except (DatabaseUnavailable, _LostWhileIdle):
+                await self._backoff.wait()
+            except psycopg.Error:
+                await self._writer.discard()
+        return None
 
     async def _transaction(
         self, body: Callable[[Connection], Awaitable[T]], answer_within: float
@@ -284,9 +374,33 @@ class Database:
             if not committing or not link.is_lost(use.connection, error):
                 await use.translate(error, untouched=not begun)
                 raise
+            self._doubtful, self._outcome = self._backend, result
+            await self._writer.discard()
+            raise CommitOutcomeUnknown(link.reason(error)) from error
+
+    async def _alone(
+        self, statement: str, parameters: Parameters, answer_within: float
+    ) -> tuple[Any, ...]:
+        use = await _Use.begin(self._writer, answer_within)
+        if not use.fresh and link.has_something_to_say(use.connection):
+            # The server ended the idle connection: known before anything is asked of it.
+            await self._writer.discard()
+            use = await _Use.begin(self._writer, answer_within)
+        await self._settle(use)
+        try:
+            with link.deadline(use.connection, answer_within):
+                cursor = await use.connection.execute(statement, parameters)
+                row: tuple[Any, ...] | None = await cursor.fetchone()
+        except psycopg.Error as error:
+            if not link.is_lost(use.connection, error):
+                await use.translate(error, untouched=False)
+                raise
             self._doubtful = self._backend
             await self._writer.discard()
             raise CommitOutcomeUnknown(link.reason(error)) from error
+        if row is None:
+            raise StoreError("the statement has no row to return")
+        return row
 
     async def _query(
         self, statement: str, parameters: Parameters, row: Callable[..., T]
@@ -301,6 +415,14 @@ class Database:
         except psycopg.Error as error:
             await use.translate(error, untouched=True)
             raise
+
+    async def end(self, backend: Backend) -> None:
+        """End a server process of a connection of ours that was lost, if it is still there.
+
+        The server may not know yet that the connection is gone. Raises DatabaseUnavailable.
+        """
+        patience = round(self._answer_within / 3 * 1000)
+        await self.fetch(_END, [patience, *backend], row=_only_column)
 
     async def _settle(self, use: _Use) -> None:
         """After a commit without an answer: nothing is read or written before its server ended.
@@ -322,33 +444,63 @@ class Database:
             raise DatabaseUnavailable("the server still works on a commit that was given up")
         self._doubtful = None
 
-    async def _listener_lost(self) -> None:
-        """One connection ended by itself: doubt the idle ones too, they are remade on use."""
+    async def _listener_lost(self, *, hung: bool) -> None:
+        """One connection ended by itself: doubt the idle ones too, they are remade on use.
+
+        When the server hangs, nobody need wait for it on the others either.
+        """
         for other in (self._writer, self._reader):
             if not other.turn.locked():
                 await other.discard()
+            elif hung:
+                other.cut()
 
 
 class Listener:
     """Iterates over the notifications that arrive on one connection; close it when done."""
 
-    def __init__(self, database: Database, connection: Connection) -> None:
+    def __init__(self, database: Database, connection: Connection, backend: Backend) -> None:
+        self.backend = backend
         self._database = database
         self._connection = connection
-        self._notifications: AsyncGenerator[Notify, None] = connection.notifies()
+        self._notifications: AsyncGenerator[Notify, None] = connection.notifies(timeout=BEAT)
         self._waiting = False
         self._closing = False
 
     def __aiter__(self) -> Self:
         return self
 
+    async def try_lock(self, number: int) -> bool:
+        """Take an advisory lock for as long as this connection lasts; False: another has it.
+
+        To be called before the first notification is waited for. Raises DatabaseUnavailable.
+        """
+        try:
+            with link.deadline(self._connection, self._database._answer_within):
+                cursor = await self._connection.execute("select pg_try_advisory_lock(%s)", [number])
+                row = await cursor.fetchone()
+        except psycopg.Error as error:
+            await self.aclose()
+            raise DatabaseUnavailable(link.reason(error)) from error
+        return row is not None and bool(row[0])
+
     async def __anext__(self) -> Notification:
         self._waiting = True
+        hung = False
         try:
-            notify = await anext(self._notifications)
+            while True:
+                try:
+                    notify = await anext(self._notifications)
+                    return Notification(notify.channel, notify.payload)
+                except StopAsyncIteration:
+                    pass
+                hung = True
+                await self._beat()
+                hung = False
+                self._notifications = self._connection.notifies(timeout=BEAT)
         except asyncio.CancelledError:
             # Cancelling ends a generator; the next call goes on where this one was interrupted.
-            self._notifications = self._connection.notifies()
+            self._notifications = self._connection.notifies(timeout=BEAT)
             raise
         except psycopg.Error as error:
             self._waiting = False
@@ -356,11 +508,15 @@ class Listener:
             await self.aclose()
             if closing:
                 raise StopAsyncIteration from None
-            await self._database._listener_lost()
+            await self._database._listener_lost(hung=hung)
             raise DatabaseUnavailable(link.reason(error)) from error
         finally:
             self._waiting = False
-        return Notification(notify.channel, notify.payload)
+
+    async def _beat(self) -> None:
+        """See that the server still answers; psycopg keeps what is notified meanwhile."""
+        with link.deadline(self._connection, self._database._answer_within / 3):
+            await self._connection.execute("select 1")
 
     async def __aenter__(self) -> Self:
         return self
@@ -416,7 +572,10 @@ class _Use:
         elif isinstance(error, errors.ReadOnlySqlTransaction):
             # The primary moved: the next connection finds it, by target_session_attrs.
             await self.source.discard()
-        elif not (isinstance(error, errors.QueryCanceled) or (error.sqlstate or "")[:2] == "53"):
+        elif isinstance(error, errors.SerializationFailure | errors.DeadlockDetected):
+            if not untouched:
+                return  # worth another attempt
+        elif not (error.sqlstate or "").startswith(_CANNOT_NOW):
             return
         raise DatabaseUnavailable(link.reason(error)) from error
 

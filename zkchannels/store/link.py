@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import select
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -52,6 +53,16 @@ def is_lost(connection: AsyncConnection[Any], error: BaseException) -> bool:
     # the end of the stream does.
     state = getattr(error, "sqlstate", None) or ""
     return state.startswith("57P")
+
+
+def has_something_to_say(connection: AsyncConnection[Any]) -> bool:
+    """Tell whether an idle connection's server sent something unasked: mostly that it is ending."""
+    poll = select.poll()
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+    except psycopg.Error:
+        return True
+    return bool(poll.poll(0))
 
 
 def reason(error: BaseException) -> str:
@@ -157,6 +168,11 @@ class Link:
         self._backoff.succeeded()
         return self._connection
 
+    def cut(self) -> None:
+        """End the connection under whoever waits on it; they see it as lost."""
+        if self._connection is not None:
+            cut(self._connection)
+
     async def discard(self) -> None:
         """Close the connection, if there is one; the next `get` makes another."""
         connection, self._connection = self._connection, None
@@ -172,7 +188,7 @@ class Link:
         try:
             with deadline(connection, self._answer_within):
                 await self._prepare(connection)
-        except psycopg.Error as error:
+        except (psycopg.Error, DatabaseUnavailable) as error:
             await connection.close()
             self._backoff.failed(reason(error))
             raise DatabaseUnavailable(reason(error)) from error

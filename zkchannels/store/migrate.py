@@ -74,9 +74,10 @@ async def migrate(database: Database, components: Iterable[Component]) -> list[s
             return []
 
     async def apply(connection: AsyncConnection[Any]) -> list[str]:
-        await connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
-        # A big table takes as long as it takes.
+        # Another program's migration, or a big table, takes as long as it takes.
         await connection.execute("set local statement_timeout = 0")
+        await connection.execute("set local lock_timeout = 0")
+        await connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         await connection.execute(_TABLE)
         rows = await (await connection.execute(_APPLIED)).fetchall()
         pending = _pending(shipped, [_Applied(*row) for row in rows])

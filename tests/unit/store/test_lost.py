@@ -188,7 +188,7 @@ async def test_cancelled_anywhere(database: Database) -> None:
 
 
 async def test_read_only_server_is_left(database: Database, database_dsn: str) -> None:
-    """A server that became a standby is unavailable, and each call looks for the primary again."""
+    """A server that became a standby is unavailable until the primary is found again."""
     name = psycopg.conninfo.conninfo_to_dict(database_dsn)["dbname"]
     turn = f'alter database "{name}" set default_transaction_read_only = '
     with psycopg.connect(database_dsn, autocommit=True) as connection:
@@ -199,6 +199,9 @@ async def test_read_only_server_is_left(database: Database, database_dsn: str) -
     with psycopg.connect(database_dsn, autocommit=True) as connection:
         connection.execute("set default_transaction_read_only = off")
         connection.execute(turn + "off")
+    assert not database.alive
+    async with asyncio.timeout(10):
+        await database.wait_available()
     await database.run(lambda connection: insert(connection, "b"))
     assert await names(database) == ["b"]
 
