@@ -6,6 +6,7 @@ aiohttp is imported when the first request is made: a program is READY before it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -19,10 +20,12 @@ from zkchannels.chain import answers
 from zkchannels.chain.errors import (
     ChainError,
     ChainUnavailable,
+    InsufficientFunds,
     MalformedAnswer,
     Reverted,
 )
 from zkchannels.chain.model import Block, FeeSuggestion, Log, Receipt, SendOutcome
+from zkchannels.chain.opinions import Opinion, judge, number_to_compare
 
 if TYPE_CHECKING:
     import aiohttp
@@ -35,6 +38,8 @@ LARGEST_ANSWER = 64 << 20  # bytes; an eth_getLogs over a busy range, not an end
 FIRST_PAUSE = 1.0  # seconds for which a failing endpoint comes last
 LONGEST_PAUSE = 60.0
 FEE_BLOCKS = 5
+SURVEY_TIMEOUT = 3.0  # seconds that one slow node may hold up the comparison with the others
+GRACE = 2.0  # seconds that other nodes get to take a transaction that one has taken
 _TOO_MANY_REQUESTS = 429
 
 
@@ -57,6 +62,8 @@ class _Endpoint:
     right_chain: bool = False
     pause: float = 0.0
     quiet_until: float = 0.0
+    rank: int = 0  # after the last survey
+    blames: int = 0
     trouble: str = field(default="never asked")
 
     def failed(self, reason: str) -> None:
@@ -68,6 +75,12 @@ class _Endpoint:
     def answered(self) -> None:
         self.pause = self.quiet_until = 0.0
 
+    def blamed(self, reason: str) -> None:
+        """Rest longer each time: an answer that can be read does not make it trusted again."""
+        self.failed(reason)
+        self.blames += 1
+        self.quiet_until = time.monotonic() + min(FIRST_PAUSE * 2**self.blames, LONGEST_PAUSE)
+
 
 class _EndpointFailed(Exception):
     """This endpoint cannot be used now; the next one is asked."""
@@ -78,7 +91,8 @@ class ChainClient:
 
     `endpoints` are URLs, preferred ones first: `https://host/path`, or `http://host:8545
     ws://host:8546` (one text, separated by a space) where the WebSocket is elsewhere. An endpoint
-    that fails comes last for a while. `timeout` and `heartbeat` (of WebSockets: a ping without an
+    that fails comes last for a while; what one refuses, the next is asked; `survey` compares them.
+    `timeout` and `heartbeat` (of WebSockets: a ping without an
     answer for half as long ends it) are seconds. Every endpoint must be on `chain_id`; without it
     the first one that answers decides. Every method raises ChainUnavailable when no endpoint gives
     a usable answer, and ChainError when one refuses the request.
@@ -100,17 +114,88 @@ class ChainClient:
         self._chain_id = chain_id
         self._session: aiohttp.ClientSession | None = None
         self._ids = itertools.count(1)
+        self._last = self._endpoints[0]
 
     @property
     def endpoint(self) -> str:
         """Name of the endpoint that is asked first at the moment."""
         return self._in_order()[0].name
 
+    def expect_chain(self, chain_id: int) -> None:
+        """Accept endpoints on this chain only from now on, whatever the first one said."""
+        if self._chain_id != chain_id:
+            self._chain_id = chain_id
+            for endpoint in self._endpoints:
+                endpoint.right_chain = False
+
     async def aclose(self) -> None:
         """Close all connections."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    # -- several endpoints ------------------------------------------------------------------------
+
+    async def survey(self, turn: int) -> str | None:
+        """Compare the endpoints and ask the best ones first from now on.
+
+        Returns who is on another chain of blocks than the others, for people; empty when they
+        agree, None when there were no two to compare. `turn` decides whose turn it is where there
+        is no majority.
+        """
+        now = time.monotonic()
+        asked = [end for end in self._endpoints if end.quiet_until <= now]
+        if len(asked) < 2:
+            return None
+        heads = await self._block_of_each(asked, "latest")
+        if not heads:
+            return None
+        number = number_to_compare([head for _, head in heads])
+        there = await self._block_of_each([endpoint for endpoint, _ in heads], number)
+        if not there:
+            return None
+        head_of = {id(endpoint): head for endpoint, head in heads}
+        verdict = judge(
+            [
+                Opinion(place, head_of[id(endpoint)], block.hash)
+                for place, (endpoint, block) in enumerate(there)
+            ],
+            turn=turn,
+        )
+        for rank, place in enumerate(verdict.order):
+            there[place][0].rank = rank
+        if not verdict.disagree:
+            return "" if len(there) > 1 else None
+        said = ", ".join(f"{end.name} has {block.hash.hex()[:8]}" for end, block in there)
+        return f"the nodes have different blocks {number}: {said}"
+
+    def blame(self, reason: str) -> None:
+        """Ask the endpoint that answered last after the others for a while: it made no sense."""
+        self._last.blamed(reason)
+
+    async def _block_of_each(
+        self, endpoints: Sequence[_Endpoint], ref: int | str
+    ) -> list[tuple[_Endpoint, Block]]:
+        """Return one block as each endpoint has it; those that do not tell it are passed over."""
+        found = await asyncio.gather(*(self._block_of(endpoint, ref) for endpoint in endpoints))
+        return [(end, block) for end, block in zip(endpoints, found, strict=True) if block]
+
+    async def _block_of(self, endpoint: _Endpoint, ref: int | str) -> Block | None:
+        try:
+            async with asyncio.timeout(min(SURVEY_TIMEOUT, self._timeout)):
+                if not endpoint.right_chain:
+                    await self._check_chain(endpoint)
+                (block,) = await self._exchange(endpoint, [block_request(ref)])
+        except TimeoutError as error:
+            endpoint.failed(_reason(error))
+            return None
+        except (_EndpointFailed, MalformedAnswer) as error:
+            endpoint.failed(str(error))
+            return None
+        if isinstance(block, Block):
+            return block
+        endpoint.failed(f"has no block {ref}" if block is None else f"refuses: {block}")
+        return None
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -121,11 +206,23 @@ class ChainClient:
     async def batch(self, requests: Sequence[Request]) -> list[Any]:
         """Ask several things in one HTTP request of one endpoint; results in the same order.
 
-        A request that the node refuses gives its ChainError as result, the others their values.
+        A request that every endpoint refuses gives its ChainError as result, the others their
+        values.
         """
         if not requests:
             return []
-        return await self._somewhere(lambda endpoint: self._exchange(endpoint, requests))
+        first: list[Any] | None = None
+        for endpoint in self._in_order():
+            results = await self._answer(endpoint, lambda end: self._exchange(end, requests))
+            if results is None:
+                continue
+            self._last = endpoint
+            if not any(map(_is_refusal, results)):
+                return results
+            first = results if first is None else first
+        if first is None:
+            raise self._unavailable()
+        return first
 
     async def chain_id(self) -> int:
         """Return the id of the chain that all endpoints are on (EIP-155)."""
@@ -175,19 +272,37 @@ class ChainClient:
         return await self._integer("eth_getTransactionCount", _hex(address), _ref(tag))
 
     async def send_raw(self, raw: bytes) -> SendOutcome:
-        """Hand a signed transaction to the node; ordinary refusals are outcomes, not errors.
+        """Hand a signed transaction to every node; ordinary refusals are outcomes, not errors.
 
-        Raises ChainError for any other refusal.
+        A node that takes it and keeps it for itself must not keep it out. The best outcome counts:
+        taken by one, else what the first one said. Raises ChainError for any other refusal.
         """
+        now = time.monotonic()
+        order = self._in_order()
+        asked = [end for end in order if end.quiet_until <= now] or order
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._send_to(endpoint, raw)) for endpoint in asked]
+            await _first_taken(tasks)
+            said = [task.result() for task in tasks if task.done()]
+            for task in tasks:
+                task.cancel()
+        heard = [outcome for outcome in said if outcome is not None]
+        if not heard:
+            raise self._unavailable()
+        best = next((outcome for outcome in heard if outcome in _TAKEN), heard[0])
+        if isinstance(best, ChainError):
+            raise best
+        return best
+
+    async def _send_to(self, endpoint: _Endpoint, raw: bytes) -> SendOutcome | ChainError | None:
         request = Request("eth_sendRawTransaction", (_hex(raw),), answers.as_binary)
-        try:
-            await self._one(request)
-        except ChainError as error:
-            outcome = answers.send_outcome(error)
-            if outcome is None:
-                raise
-            return outcome
-        return SendOutcome.ACCEPTED
+        results = await self._answer(endpoint, lambda end: self._exchange(end, [request]))
+        if results is None:
+            return None
+        (result,) = results
+        if not isinstance(result, ChainError):
+            return SendOutcome.ACCEPTED
+        return answers.send_outcome(result) or result
 
     async def receipt(self, transaction: bytes) -> Receipt | None:
         """Return a transaction's receipt by its hash; None while it is in no block."""
@@ -220,9 +335,12 @@ class ChainClient:
         endpoint = await self._somewhere(_itself)
         subscribe = {"jsonrpc": "2.0", "id": 0, "method": "eth_subscribe", "params": ["newHeads"]}
         try:
-            async with self._open().ws_connect(
-                endpoint.websocket, heartbeat=self._heartbeat, timeout=_close_timeout()
-            ) as socket:
+            async with contextlib.AsyncExitStack() as stack:
+                async with asyncio.timeout(self._timeout):
+                    opening = self._open().ws_connect(
+                        endpoint.websocket, heartbeat=self._heartbeat, timeout=_close_timeout()
+                    )
+                    socket = await stack.enter_async_context(opening)
                 await socket.send_json(subscribe)
                 async with asyncio.timeout(self._timeout):
                     answer = await socket.receive()
@@ -256,21 +374,31 @@ class ChainClient:
     async def _somewhere(self, ask: Callable[[_Endpoint], Awaitable[T]]) -> T:
         """Ask the endpoints in order until one gives an answer that can be read."""
         for endpoint in self._in_order():
-            try:
-                if not endpoint.right_chain:
-                    await self._check_chain(endpoint)
-                result = await ask(endpoint)
-            except (_EndpointFailed, MalformedAnswer) as error:
-                endpoint.failed(str(error))
-                continue
-            endpoint.answered()
-            return result
-        troubles = "; ".join(f"{end.name}: {end.trouble}" for end in self._endpoints)
-        raise ChainUnavailable(troubles)
+            result = await self._answer(endpoint, ask)
+            if result is not None:
+                return result
+        raise self._unavailable()
+
+    async def _answer(
+        self, endpoint: _Endpoint, ask: Callable[[_Endpoint], Awaitable[T]]
+    ) -> T | None:
+        """Ask one endpoint; None when it cannot be used now."""
+        try:
+            if not endpoint.right_chain:
+                await self._check_chain(endpoint)
+            result = await ask(endpoint)
+        except (_EndpointFailed, MalformedAnswer) as error:
+            endpoint.failed(str(error))
+            return None
+        endpoint.answered()
+        return result
+
+    def _unavailable(self) -> ChainUnavailable:
+        return ChainUnavailable("; ".join(f"{end.name}: {end.trouble}" for end in self._endpoints))
 
     def _in_order(self) -> list[_Endpoint]:
-        now = time.monotonic()
-        return sorted(self._endpoints, key=lambda end: end.quiet_until > now)  # sort is stable
+        now = time.monotonic()  # the sort is stable: the configured order decides at last
+        return sorted(self._endpoints, key=lambda end: (end.quiet_until > now, end.rank))
 
     async def _check_chain(self, endpoint: _Endpoint) -> None:
         """Refuse an endpoint on another chain: it would show and accept other money."""
@@ -393,6 +521,25 @@ def count_request(address: bytes, tag: int | str) -> Request:
 def fees_request() -> Request:
     """Return the request for the fees of the last blocks."""
     return Request("eth_feeHistory", (hex(FEE_BLOCKS), "latest", [50]), answers.as_fees)
+
+
+_TAKEN = (SendOutcome.ACCEPTED, SendOutcome.ALREADY_KNOWN)
+
+
+async def _first_taken(tasks: Sequence[asyncio.Task[SendOutcome | ChainError | None]]) -> None:
+    """Wait until a node has taken the transaction, and a little for the others; or for all."""
+    waiting = set(tasks)
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if any(task.result() in _TAKEN for task in done):
+            break
+    if waiting:
+        await asyncio.wait(waiting, timeout=GRACE)
+
+
+def _is_refusal(result: object) -> bool:
+    """Whether another node might answer: a reverted call is an answer, an overload is none."""
+    return isinstance(result, ChainError) and not isinstance(result, (Reverted, InsufficientFunds))
 
 
 async def _itself(endpoint: _Endpoint) -> _Endpoint:

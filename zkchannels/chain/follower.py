@@ -35,6 +35,7 @@ LONGEST_PAUSE = 15.0
 TRIM_EVERY = 32  # blocks
 SOUND = 10.0  # seconds after which a WebSocket counts as having worked
 TIMES_TO_LOOK_AGAIN = 20  # for a chain that moves whenever it is looked at
+DISAGREEMENT_LASTS = 600.0  # seconds, while only one side can be asked
 
 log = get_logger(__name__)
 
@@ -82,6 +83,9 @@ class Follower:
         self._final = -1
         self._progress = time.monotonic()
         self._trouble = "not started"
+        self._disagreement = ""
+        self._disagreed = 0.0
+        self._broken: int | None = None
         self._wake = asyncio.Event()
         self._news = asyncio.Event()
         self._looked = asyncio.Event()
@@ -98,8 +102,8 @@ class Follower:
 
     @property
     def following(self) -> bool:
-        """Whether the store shows the chain as it is now: caught up, and the head is fresh."""
-        if not self._caught_up or self._head is None:
+        """Whether the store shows the chain as it is now: caught up, fresh, and undisputed."""
+        if not self._caught_up or self._head is None or self._disagreement:
             return False
         return time.time() - self._head.timestamp <= self._stale_after
 
@@ -112,6 +116,16 @@ class Follower:
     def trouble(self) -> str:
         """Why the last look failed, for people; empty when it did not."""
         return self._trouble
+
+    @property
+    def disagreement(self) -> str:
+        """How nodes contradict each other about the chain, for people; empty when they do not."""
+        return self._disagreement
+
+    @property
+    def finality_broken(self) -> bool:
+        """Whether final blocks were replaced, and the chain that did it is not final itself yet."""
+        return self._broken is not None
 
     def look(self) -> None:
         """Look at the chain now instead of at the next wake-up."""
@@ -172,6 +186,8 @@ class Follower:
             try:
                 await self.catch_up()
             except (ChainUnavailable, ChainError, MalformedAnswer, MovedError) as error:
+                if isinstance(error, (MalformedAnswer, MovedError)):
+                    self._client.blame("its answers do not fit together")
                 self._failed(error)
             except DatabaseUnavailable as error:
                 self._cursor = None  # a commit whose answer was lost: read what is there
@@ -226,6 +242,7 @@ class Follower:
         Raises ChainUnavailable, ChainError, MalformedAnswer, MovedError, DatabaseUnavailable,
         AnotherChain.
         """
+        self._note_opinions(await self._client.survey(int(time.monotonic() // self._poll)))
         moved = 0
         while True:
             try:
@@ -250,6 +267,21 @@ class Follower:
         news.set()
         self._tell_looked()
 
+    def _note_opinions(self, disagreement: str | None) -> None:
+        """Remember a disagreement: that one side falls silent does not make the other one right."""
+        now = time.monotonic()
+        if disagreement is None:
+            if now - self._disagreed > DISAGREEMENT_LASTS:
+                self._disagreement = ""
+            return
+        if disagreement:
+            self._disagreed = now
+            if not self._disagreement:
+                log.error("nodes_disagree", reason=disagreement)
+        elif self._disagreement:
+            log.info("nodes_agree")
+        self._disagreement = disagreement
+
     def _tell_looked(self) -> None:
         looked, self._looked = self._looked, asyncio.Event()
         looked.set()
@@ -265,11 +297,17 @@ class Follower:
             ours = common_ancestor(cursor.blocks, {head.number: head.hash})
             if ours is not None:
                 return False  # the node is behind us on the same chain, and tells nothing new
+            if head.number < cursor.blocks[0].number:
+                # It may be reading the chain from its beginning: no sign of another history.
+                self._client.blame("is behind everything that was read")
+                raise ChainUnavailable("the node is behind everything that was read")
         elif still is None:
             raise MovedError  # a block that is not there is no sign of another branch
         ancestor: Block | None = tip
         if still is None or still.hash != tip.hash:
             ancestor = await self._find_ancestor(cursor, head)
+            if ancestor is None and self._disagreement:
+                raise ChainUnavailable(f"another history, and {self._disagreement}")
             if ancestor is None:
                 return await self._start_over(cursor)
         assert ancestor is not None
@@ -324,6 +362,7 @@ class Follower:
     async def _start_over(self, cursor: Cursor) -> bool:
         """Nothing we know is on the node's chain: it is another history, to be read afresh."""
         log.error("chain_read_afresh")
+        self._broken = cursor.blocks[-1].number
         await self._advance(
             cursor,
             Advance(
@@ -349,9 +388,9 @@ class Follower:
         blocks, logs = await self._read(ancestor, wanted, [row.address for row in current], head)
         reached = blocks[-1].number if blocks else ancestor.number
         before = cursor.final if unwind_to is None else min(cursor.final, unwind_to)
-        final = min(
-            final_number(head.number, self._confirmations, tagged, before), max(reached, before)
-        )
+        told = final_number(head.number, self._confirmations, tagged, before)
+        # What only one side shows is not final yet, whatever that side says.
+        final = before if self._disagreement else min(told, max(reached, before))
         addresses = self._address_changes(cursor, active, ancestor.number, final)
         changed = bool(blocks or unwind_to is not None or addresses or final != cursor.final)
         if changed:
@@ -473,10 +512,13 @@ class Follower:
     def _publish(self, cursor: Cursor) -> None:
         self._head = cursor.blocks[-1] if cursor.blocks else None
         self._final = cursor.final
+        if self._broken is not None and cursor.final > self._broken:
+            self._broken = None
 
     def _tell_reorganisation(self, cursor: Cursor, ancestor: Block) -> None:
         depth = cursor.blocks[-1].number - ancestor.number
         if ancestor.number < cursor.final:
+            self._broken = cursor.blocks[-1].number
             log.error("final_blocks_reorganised", depth=depth, ancestor=ancestor.number)
         else:
             log.info("chain_reorganised", depth=depth, ancestor=ancestor.number)

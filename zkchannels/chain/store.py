@@ -131,6 +131,21 @@ class ChainStore:
         """Return all events of a channel in the order of the chain, final or not."""
         return [seen for _, seen in await self._events([channel])]
 
+    async def known(self) -> tuple[int, Block | None] | None:
+        """Return the chain this database belongs to and its newest block, None before both."""
+        state = await self._database.fetch_one(
+            "select chain_id, final from chain_state", (), row=_StateRow
+        )
+        if state is None:
+            return None
+        newest = await self._database.fetch_one(
+            "select number, hash, parent_hash, timestamp, base_fee"
+            " from chain_block order by number desc limit 1",
+            (),
+            row=Block,
+        )
+        return state.chain_id, newest
+
     async def watch(self, address: bytes, *, since: int) -> None:
         """Follow an escrow and fetch its events from a block on, also when it is followed already.
 
