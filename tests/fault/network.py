@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.fault.control import Control
+from tests.fault.nursery import ForkedService, Nursery
 from zkchannels.devnet.network import Network
 from zkchannels.devnet.service import Service
 
-PROGRAMS = ("customerd", "customersigner", "merchantd")
+PROCESSES = ("customerd", "customersigner", "merchantd-coffee", "merchantd-bakery")
 
 
 class FaultNetwork(Network):
@@ -19,6 +21,16 @@ class FaultNetwork(Network):
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__(directory, **options)
         self.controls: dict[str, Control] = {}
+        self._nursery: Nursery | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._nursery = Nursery()
+            stack.callback(self._nursery.close)
+            super().__enter__()
+            # Whatever ends the network ends the nursery behind it.
+            self._stack.push(stack.pop_all())
+        return self
 
     def program(self, program: str, name: str = "") -> list[str]:
         """Start the program by the launcher, under a control file of its own."""
@@ -28,12 +40,18 @@ class FaultNetwork(Network):
             self.controls[key] = Control(path)
         return [sys.executable, "-m", "tests.fault.launcher", str(path), program]
 
-    def service(self, program: str, merchant: str = "coffee") -> Service:
-        """Return the service that runs a program."""
-        if program == "merchantd":
+    def new_service(self, name: str, command: list[str], *, log: Path) -> Service:
+        """Have the program forked from what is imported already."""
+        assert self._nursery is not None
+        return ForkedService(self._nursery, name, command, log=log)
+
+    def service(self, process: str) -> Service:
+        """Return the service that runs a process."""
+        program, _, merchant = process.partition("-")
+        if merchant:
             return self.merchants[merchant].service
         return self.daemon if program == "customerd" else self.signer
 
-    def control(self, program: str, merchant: str = "coffee") -> Control:
-        """Return the control of a program."""
-        return self.controls[f"merchantd-{merchant}" if program == "merchantd" else program]
+    def dsn(self, name: str) -> str:
+        """Return the connection string of a program's database, a merchant's by its name."""
+        return self.cluster.dsn(f"{name}_{self._databases}")

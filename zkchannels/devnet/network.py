@@ -111,6 +111,10 @@ class Network:
         """The beginning of a program's command line; `name` tells merchants apart."""
         return [sys.executable, "-m", program]
 
+    def new_service(self, name: str, command: list[str], *, log: Path) -> Service:
+        """A service of this network that is not started yet."""
+        return Service(name, command, log=log)
+
     def start_postgres(self) -> None:
         """Start a private cluster, unless one is shared."""
         if self._shared_cluster is not None:
@@ -162,7 +166,9 @@ class Network:
             arguments += ["--decimals", str(TOKEN_DECIMALS), "--unit", "1"]
         command = [*self.program("merchantd", name), "--config", str(config)]
         made = json.loads(_run([*command, *arguments]))
-        service = Service(f"merchantd/{name}", [*command, "run"], log=home / "merchantd.log")
+        service = self.new_service(
+            f"merchantd/{name}", [*command, "run"], log=home / "merchantd.log"
+        )
         self._stack.callback(service.stop)
         service.start()
         self.merchants[name] = MerchantParts(
@@ -204,7 +210,7 @@ class Network:
             "[guard]\n"
             f'key = "{self.directory / "guard.key"}"\n'
         )
-        self.daemon = Service(
+        self.daemon = self.new_service(
             "customerd",
             [*self.program("customerd"), "--config", str(self.config)],
             log=self.directory / "customerd.log",
@@ -222,7 +228,7 @@ class Network:
         words = Mnemonic("english").generate(128)
         _run([*command, "init", "--restore", *secret], given=words + "\n")
         self.signer_command = [*command, "run", *secret, "--socket", str(self.signer_socket)]
-        self.signer = Service(
+        self.signer = self.new_service(
             "customersigner",
             self.signer_command,
             log=self.directory / "customersigner.log",

@@ -49,16 +49,21 @@ class Service:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             name = f"devnet-{os.getpid()}-{secrets.token_hex(8)}"
             notify.bind(f"\0{name}")
-            with self.log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    dying_with_parent(self._command),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env={**os.environ, **self._environment, "NOTIFY_SOCKET": f"@{name}"},
-                )
+            self._process = self._spawn(
+                {**os.environ, **self._environment, "NOTIFY_SOCKET": f"@{name}"}
+            )
             self._wait_ready(notify, began + timeout)
         return time.monotonic() - began
+
+    def _spawn(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                dying_with_parent(self._command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
 
     def _wait_ready(self, notify: socket.socket, deadline: float) -> None:
         assert self._process is not None

@@ -1,0 +1,263 @@
+"""One network under test: operations driven to their end over crashes, and all books compared."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import select
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import psycopg
+
+from tests.fault.network import PROCESSES, FaultNetwork
+from tests.flow.world import World
+from zkchannels.devnet.postgres import THROWAWAY
+from zkchannels.jsonrpc.client import ConnectError
+from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
+
+T = TypeVar("T")
+
+PATIENCE = 120.0
+"""Seconds after which what has not settled counts as stuck, on a busy machine."""
+LOOK = 0.1
+_AGAIN = frozenset(
+    {
+        "timed_out",
+        "not_ready",
+        "safe_mode",
+        "database_unavailable",
+        "chain_unavailable",
+        "merchant_unreachable",
+    }
+)
+"""Refusals of a call that say: nothing happened, ask again."""
+
+
+class Stuck(AssertionError):
+    """Something did not settle by itself."""
+
+
+class Unfit(AssertionError):
+    """The books do not agree, or an outcome is not what it may be."""
+
+
+class Lab:
+    """A network, what is known of its channels, and the checks; a context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self.network = FaultNetwork(directory, postgres=THROWAWAY)
+        self.world = World(self.network, prefix="lab")
+        self._keys = (f"key-{number}" for number in itertools.count(1))
+        self._labels = (f"channel-{number}" for number in itertools.count(1))
+        self.purse = ""
+        """The channel that all payments share."""
+        self.spare: list[str] = []
+        """Open channels at the first merchant that have paid and wait to be closed."""
+
+    def __enter__(self) -> Self:
+        self.network.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.network.__exit__()
+
+    def new_label(self) -> str:
+        """Return a label that no channel has had."""
+        return next(self._labels)
+
+    def open_purse(self) -> None:
+        """Open the channel of all payments, once."""
+        if not self.purse:
+            self.purse = self.world.establish("1 ETH")
+            self.world.pay(self.purse, 1_000_000)
+
+    def have_spare(self) -> None:
+        """Make sure that there is an open channel to close."""
+        if not self.spare:
+            label = self.world.establish("1 ETH")
+            self.world.pay(label, 7)
+            self.spare.append(label)
+
+    def balances(self, label: str) -> tuple[int, int]:
+        """Return both balances in units, once everything runs."""
+        return self.drive(lambda: self.world.balances(label))
+
+    def expire(self, label: str) -> None:
+        """Have the merchant ask for the end of a channel."""
+        channel = self.world.show(label)["channel"]
+        self.network.merchantctl("coffee", "expire", "--no-wait", channel)
+
+    def pass_delay(self, label: str) -> bool | None:
+        """Move the clock behind the delay of a posted close; None while there is none."""
+        if self.world.show(label)["chain_status"] != "closing":
+            return None
+        self.network.chain.increase_time(self.network.delay + 1)
+        return True
+
+    def is_closed(self, label: str) -> bool | None:
+        """Return whether daemon and merchant have both recorded the end."""
+        if self.world.show(label)["status"] != "closed":
+            return None
+        open_ = "select count(*) from channel where channel = %s and outcome is null"
+        channel = bytes.fromhex(self.world.show(label)["channel"].removeprefix("0x"))
+        return None if self.merchant(open_, channel) else True
+
+    # -- driving ------------------------------------------------------------------------------
+
+    def revive(self) -> None:
+        """Start every program that ended; what ended it is not armed any more."""
+        for process in PROCESSES:
+            service = self.network.service(process)
+            if service.running:
+                continue
+            self.network.controls[process].disarm()
+            service.start()
+
+    def drive(self, goal: Callable[[], T | None], *, blocks: bool = False) -> T:
+        """Ask for the goal until it is there, restarting what ends, and mining if `blocks`.
+
+        Raises Stuck when it does not come by itself.
+        """
+        deadline = time.monotonic() + PATIENCE
+        trouble: object = "nothing"
+        while time.monotonic() < deadline:
+            self.revive()
+            if blocks:
+                self.network.chain.mine()
+            try:
+                found = goal()
+            except (ConnectError, ConnectionLost, RequestTimeout, OSError) as error:
+                trouble = error
+                self._wait_for_an_end()
+                continue
+            except RpcError as error:
+                trouble = error
+                if not isinstance(error.data, dict) or error.data.get("kind") not in _AGAIN:
+                    raise
+                continue
+            if found is not None:
+                return found
+        raise Stuck(f"not settled after {PATIENCE:.0f} s, last: {trouble}")
+
+    def _wait_for_an_end(self) -> None:
+        """Give a program that is ending the moment to do so."""
+        ends = []
+        for process in PROCESSES:
+            with contextlib.suppress(ProcessLookupError):
+                ends.append(os.pidfd_open(self.network.service(process).pid))
+        try:
+            select.select(ends, [], [], LOOK)
+        finally:
+            for end in ends:
+                os.close(end)
+
+    def operate(self, method: str, /, *, blocks: bool = False, **params: Any) -> Any:
+        """Request an operation as a careful client does, and return its outcome.
+
+        The request is repeated with its idempotency key until the daemon has answered it.
+        """
+        key, operation = next(self._keys), ""
+
+        def outcome() -> Any:
+            nonlocal operation
+            if not operation:
+                asked = self.world.rpc(method, idempotency_key=key, wait=False, **params)
+                operation = asked["operation"]
+            return self.world.rpc("wait", operation=operation, timeout=LOOK)
+
+        return self.drive(outcome, blocks=blocks)
+
+    def calm(self) -> None:
+        """Return once everything runs, nothing is at work and no transaction is open."""
+        self.drive(self._is_calm, blocks=True)
+
+    def _is_calm(self) -> bool | None:
+        info = self.world.rpc("getinfo")
+        if info["mode"] != "ready" or info["operations"] or self._open_transactions():
+            return None
+        return True
+
+    def _open_transactions(self) -> int:
+        question = "select count(*) from chain_tx where status in ('pending', 'included')"
+        return int(self.customer(question)[0][0]) + self.merchant(question)
+
+    # -- books --------------------------------------------------------------------------------
+
+    def customer(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the daemon's database."""
+        return _ask(self.network.dsn("customerd"), question, *values)
+
+    def merchant(self, question: str, *values: object) -> int:
+        """Ask both merchants' databases for a number; return the sum."""
+        return sum(
+            int(_ask(self.network.dsn(name), question, *values)[0][0] or 0)
+            for name in self.network.merchants
+        )
+
+    def check_books(self) -> None:
+        """Compare what customer, signer and merchant have written about all channels.
+
+        Raises Unfit. A merchant does not know the balance of a channel, only what it was paid.
+        """
+        paid = self.customer("select sum(merchant_balance - merchant_deposit) from channel")
+        received = self.merchant("select sum(amount) from payment where revoked is not null")
+        if int(paid[0][0] or 0) != received:
+            raise Unfit(f"paid {paid[0][0]}, the merchants have received {received}")
+        ours = {
+            row[0]: row[1:]
+            for row in self.customer(
+                "select channel, authorized, customer_balance, merchant_balance from channel"
+                " where authorized is not null"
+            )
+        }
+        theirs = self._signer_records()
+        if ours != theirs:
+            differing = {k: (v, theirs.get(k)) for k, v in ours.items() if theirs.get(k) != v}
+            raise Unfit(f"customerd and signer differ: {differing or theirs.keys() - ours.keys()}")
+        warnings = self.world.rpc("getinfo")["warnings"]
+        if warnings:
+            raise Unfit(f"the daemon warns: {warnings}")
+
+    def _signer_records(self) -> dict[bytes, tuple[int, int, int]]:
+        path = self.network.signer_directory / "signer.sqlite"
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            rows = connection.execute(
+                "SELECT channel, state_index, customer_balance, merchant_balance FROM channel"
+                " WHERE state_index IS NOT NULL"
+            ).fetchall()
+        finally:
+            connection.close()
+        return {row[0]: tuple(row[1:]) for row in rows}
+
+    def check_open(self, label: str, merchant: str = "coffee") -> None:
+        """Compare a channel that is open with the chain; raises Unfit."""
+        channel, record = self.world.show(label), self.world.on_chain(label, merchant=merchant)
+        if (channel["status"], record.status.name) != ("idle", "OPEN"):
+            raise Unfit(f"{label} is {channel['status']}, {record.status.name} on chain")
+        held = sum(self.world.balances(label))
+        if record.customer_deposit + record.merchant_deposit != held:
+            raise Unfit(f"{label} holds {held}, the chain {record}")
+
+    def check_closed(self, label: str, balances: tuple[int, int], merchant: str = "coffee") -> None:
+        """Compare a closed channel: all three sides say that this was paid out; raises Unfit."""
+        record = self.world.on_chain(label, merchant=merchant)
+        channel = bytes.fromhex(self.world.show(label)["channel"].removeprefix("0x"))
+        booked = _ask(
+            self.network.dsn(merchant),
+            "select final_customer_balance, final_merchant_balance from channel where channel = %s",
+            channel,
+        )
+        found = (record.customer_balance, record.merchant_balance)
+        if record.status.name != "CLOSED" or not found == balances == booked[0]:
+            raise Unfit(f"{label}: expected {balances}, chain {record}, merchant {booked}")
+
+
+def _ask(dsn: str, question: str, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(question, values or None).fetchall()  # type: ignore[arg-type]
