@@ -11,6 +11,7 @@ from psycopg.rows import args_row
 
 from customerd.channels.record import Channel, Escrow, State, Status
 from customerd.store.events import Change
+from customerd.store.writes import Occurrences, Statement, Writes
 from zkchannels.store.database import Database
 from zkchannels.wire.signer import Authorization
 
@@ -32,6 +33,10 @@ class StatusChanged(Exception):
     def __init__(self, channel: Channel) -> None:
         super().__init__(f"the channel is {channel.status}")
         self.channel = channel
+
+
+class NotInStatus(Exception):
+    """What StatusChanged is before the channel was read: nothing was written."""
 
 
 async def channels(database: Database) -> list[Channel]:
@@ -169,31 +174,70 @@ _COLUMNS = frozenset(
 
 async def update_channel(change: Change, row: Channel, **values: Any) -> None:
     """Write columns of a locked channel, and an event when its status changes."""
-    assert values.keys() <= _COLUMNS
-    settings = ", ".join(f"{name} = %({name})s" for name in values)
-    await change.execute(
-        f"update channel set {settings}, updated = now() where channel = %(channel)s",
+    await change.execute(*_update(row, values, condition=""))
+    _status_event(change, row, row.state, values)
+
+
+def move_channel(writes: Writes, row: Channel, *, was: Status, **values: Any) -> None:
+    """Add to the writes: these columns, provided that the channel's status still is `was`.
+
+    Otherwise the commit raises NotInStatus.
+    """
+    statement = _update(row, {**values, "was": was.value}, condition=" and status = %(was)s")
+    writes.add(statement, otherwise=NotInStatus)
+    _status_event(writes, row, was, values)
+
+
+def _update(row: Channel, values: dict[str, Any], *, condition: str) -> Statement:
+    columns = values.keys() - {"was"}
+    assert columns <= _COLUMNS
+    settings = ", ".join(f"{name} = %({name})s" for name in values if name in columns)
+    return Statement(
+        f"update channel set {settings}, updated = now() where channel = %(channel)s{condition}",
         {**values, "channel": row.channel},
     )
-    status = values.get("status", row.status)
-    if status != row.status:
-        change.event(
-            "channel", "status", channel=row.channel, label=row.label, old=row.status, new=status
+
+
+def _status_event(
+    occurrences: Occurrences, row: Channel, was: Status, values: dict[str, Any]
+) -> None:
+    """Record that the status changes, if it does."""
+    status = values.get("status", was.value)
+    if status != was.value:
+        occurrences.event(
+            "channel", "status", channel=row.channel, label=row.label, old=was.value, new=status
         )
 
 
 async def adopt_authorization(change: Change, row: Channel, authorization: Authorization) -> None:
     """Keep a new closing authorization; the one before it is from now on not to be closed on."""
-    await change.execute(
-        """
-        with superseded as (
+    for statement in _adoption(row, authorization):
+        await change.execute(*statement)
+
+
+def adopt_with(writes: Writes, row: Channel, authorization: Authorization) -> None:
+    """Add to the writes what `adopt_authorization` does."""
+    for statement in _adoption(row, authorization):
+        writes.add(statement)
+
+
+def _adoption(row: Channel, authorization: Authorization) -> tuple[Statement, Statement]:
+    values = {**msgspec.structs.asdict(authorization), "channel": row.channel}
+    return (
+        Statement(
+            """
             update state set signature = null, permit = null
             where channel = %(channel)s and index < %(index)s and signature is not null
-        )
-        insert into state values (%(channel)s, %(index)s, %(attempt)s, %(lock)s,
-            %(customer_balance)s, %(merchant_balance)s, %(signature)s, %(guard)s, %(permit)s)
-        on conflict (channel, index) do update set signature = excluded.signature,
-            guard = excluded.guard, permit = excluded.permit
-        """,
-        {**msgspec.structs.asdict(authorization), "channel": row.channel},
+            """,
+            {"channel": row.channel, "index": authorization.index},
+        ),
+        Statement(
+            """
+            insert into state values (%(channel)s, %(index)s, %(attempt)s, %(lock)s,
+                %(customer_balance)s, %(merchant_balance)s, %(signature)s, %(guard)s, %(permit)s)
+            on conflict (channel, index) do update set signature = excluded.signature,
+                guard = excluded.guard, permit = excluded.permit
+            """,
+            values,
+        ),
     )

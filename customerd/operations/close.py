@@ -69,7 +69,7 @@ async def _decide(run: Run) -> Channel:
         await channels.update_channel(change, row, status=wanted.value, closing=closing)
 
     try:
-        await run.commit(write)
+        await run.change(write)
     except channels.StatusChanged as changed:
         raise Refused("wrong_status", f"the channel is {changed.channel.status}") from None
     return await run.channel()
@@ -116,7 +116,7 @@ async def _ask_merchant(run: Run, channel: Channel) -> None:
         )
         await channels.update_channel(change, row, mutual_signature=agreement.signature)
 
-    await run.commit(write)
+    await run.change(write)
 
 
 async def _authorize(run: Run, channel: Channel) -> signer_wire.Authorization:
@@ -149,4 +149,4 @@ async def _go_unilateral(run: Run, channel: Channel, reason: str) -> None:
         )
         await channels.update_channel(change, row, status="decided")
 
-    await run.commit(write)
+    await run.change(write)

@@ -9,6 +9,7 @@ from customerd.operations.queries import AttemptRow
 from customerd.operations.run import Interrupted, Refused, Run, merchant_says
 from customerd.signing.compare import register_escrow
 from customerd.store.events import Change
+from customerd.store.writes import Writes
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.peer import Peer
@@ -49,7 +50,7 @@ async def _authorize(run: Run, channel: Channel) -> None:
         except RpcError as error:
             if kind_of(error) == "session_unknown":
                 await run.commit(
-                    lambda change: operations.session_is_dead(change, run.row.operation)
+                    lambda writes: operations.session_is_dead(writes, run.row.operation)
                 )
                 raise Interrupted("the session is dead: propose again") from None
             raise merchant_says(run, error) from None
@@ -72,10 +73,9 @@ async def _authorize(run: Run, channel: Channel) -> None:
             ) from None
         raise Interrupted(error.message) from None
 
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(change.connection, channel.channel, allowed=(Status.NEW,))
-        await channels.adopt_authorization(change, row, authorization)
-        await channels.update_channel(change, row, status="funding", authorized=0)
+    def write(writes: Writes) -> None:
+        channels.adopt_with(writes, channel, authorization)
+        channels.move_channel(writes, channel, was=Status.NEW, status="funding", authorized=0)
 
     await run.commit(write)
 
@@ -135,7 +135,7 @@ async def _propose_and_prove(run: Run, peer: Peer, channel: Channel) -> AttemptR
         receipt=None,
         service_note=None,
     )
-    await run.commit(lambda change: operations.write_attempt(change, attempt))
+    await run.commit(lambda writes: operations.write_attempt(writes, attempt))
     return attempt
 
 
@@ -196,12 +196,11 @@ async def _complete(run: Run, channel: Channel, token: bytes) -> None:
             raise Refused("merchant_misbehaved", "the first pay token does not verify") from None
         raise Interrupted(error.message) from None
 
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=(Status.FUNDING,)
+    def write(writes: Writes) -> None:
+        channels.move_channel(
+            writes, channel, was=Status.FUNDING, status="idle", index=0, attempt=0, token=token
         )
-        await channels.update_channel(change, row, status="idle", index=0, attempt=0, token=token)
-        await operations.write_receipt(change, run.row.operation, receipt=True, service_note=None)
+        operations.write_receipt(writes, run.row.operation, receipt=True, service_note=None)
 
     try:
         await run.done(write)

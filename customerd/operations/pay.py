@@ -13,6 +13,7 @@ from customerd.operations.queries import AttemptRow
 from customerd.operations.run import Interrupted, Refused, Run, merchant_says, storable
 from customerd.signing.compare import authorize_close
 from customerd.store.events import Change
+from customerd.store.writes import Writes
 from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.peer import Peer
@@ -113,12 +114,11 @@ async def _propose_and_prove(
         service_note=None,
     )
 
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=(Status.IDLE, Status.PROVED)
-        )
-        await operations.write_attempt(change, attempt)
-        await channels.update_channel(change, row, status="proved")
+    def write(writes: Writes) -> None:
+        operations.write_attempt(writes, attempt)
+        # A payment whose session died is proved already.
+        was = Status.IDLE if dead is None else Status.PROVED
+        channels.move_channel(writes, channel, was=was, status="proved")
 
     await run.commit(write)
     return attempt
@@ -138,11 +138,8 @@ async def _next_attempt(run: Run, channel: Channel) -> None:
     That proof never left the daemon, so the next attempt is free; raises Interrupted.
     """
 
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=(Status.IDLE,)
-        )
-        await channels.update_channel(change, row, attempt=row.attempt + 1)
+    def write(writes: Writes) -> None:
+        channels.move_channel(writes, channel, was=Status.IDLE, attempt=channel.attempt + 1)
 
     await run.commit(write)
     raise Interrupted("the attempt is taken: use the next one")
@@ -174,7 +171,7 @@ async def _send_proof(run: Run, peer: Peer, channel: Channel, attempt: AttemptRo
             await run.decide_close(channel, attempt.index, allowed=_IN_FLIGHT)
             raise Interrupted(error.message) from None
         if kind == "session_unknown":
-            await run.commit(lambda change: operations.session_is_dead(change, run.row.operation))
+            await run.commit(lambda writes: operations.session_is_dead(writes, run.row.operation))
             return None
         if kind == "bad_proof":
             raise Refused("rejected_by_merchant", "the merchant refused the proof") from None
@@ -189,11 +186,8 @@ async def _suspect(run: Run, channel: Channel) -> None:
     """The merchant knows other commitments under our nonce: one of us went back in time."""
     log.error("nonce_bound_to_other_commitments", channel=channel.label)
 
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=(Status.PROVED,)
-        )
-        await channels.update_channel(change, row, status="suspect", doubtful=True)
+    def write(writes: Writes) -> None:
+        channels.move_channel(writes, channel, was=Status.PROVED, status="suspect", doubtful=True)
 
     await run.commit(write)
 
@@ -222,23 +216,20 @@ async def _authorize(
         raise Interrupted(error.message) from None
     new = authorized.authorization
 
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=(Status.PROVED, Status.REVOKING)
-        )
-        if row.state is Status.REVOKING:
-            return
-        await channels.adopt_authorization(change, row, new)
-        await channels.update_channel(
-            change,
-            row,
+    def write(writes: Writes) -> None:
+        channels.adopt_with(writes, channel, new)
+        channels.move_channel(
+            writes,
+            channel,
+            was=Status.PROVED,
             status="revoking",
             authorized=new.index,
             customer_balance=new.customer_balance,
             merchant_balance=new.merchant_balance,
         )
 
-    await run.commit(write)
+    # Taken up again after its commit: the authorization is there already.
+    await run.commit(None if channel.state is Status.REVOKING else write)
     return authorized
 
 
@@ -286,15 +277,18 @@ async def _complete(
             await run.decide_close(channel, attempt.index, allowed=_IN_FLIGHT)
         raise Interrupted(error.message) from None
 
-    async def write(change: Change) -> None:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=(Status.REVOKING,)
+    def write(writes: Writes) -> None:
+        channels.move_channel(
+            writes,
+            channel,
+            was=Status.REVOKING,
+            status="idle",
+            index=attempt.index,
+            attempt=0,
+            token=answer.token,
         )
-        await channels.update_channel(
-            change, row, status="idle", index=attempt.index, attempt=0, token=answer.token
-        )
-        await operations.write_receipt(
-            change, run.row.operation, receipt=True, service_note=storable(answer.note)
+        operations.write_receipt(
+            writes, run.row.operation, receipt=True, service_note=storable(answer.note)
         )
 
     await run.done(write)
@@ -324,8 +318,8 @@ async def _end_by_closing(run: Run, channel: Channel, attempt: AttemptRow | None
         await _require_unbound(run, channel)
         raise Refused("wrong_status", "the channel was closed before the payment was bound")
 
-    async def write(change: Change) -> None:
-        await operations.write_receipt(change, run.row.operation, receipt=False, service_note=None)
+    def write(writes: Writes) -> None:
+        operations.write_receipt(writes, run.row.operation, receipt=False, service_note=None)
 
     await run.done(write)
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from customerd.store.events import Change
+from customerd.store.writes import Occurrences, Statement, Writes
 from zkchannels.store.database import Database
 
 ENDED = frozenset({"done", "refused", "cancelled"})
@@ -231,9 +232,9 @@ async def cancel_operation(change: Change, row: OperationRow) -> bool:
     return bool(changed)
 
 
-async def write_attempt(change: Change, attempt: AttemptRow) -> None:
+def write_attempt(writes: Writes, attempt: AttemptRow) -> None:
     """Write the request before it is sent; a new session replaces the request of a dead one."""
-    await change.execute(
+    statement = Statement(
         """
         insert into attempt values (%(operation)s, %(channel)s, %(index)s, %(attempt)s,
             %(session)s, %(nonce)s, %(proof)s, true, null, null)
@@ -242,26 +243,27 @@ async def write_attempt(change: Change, attempt: AttemptRow) -> None:
         """,
         msgspec.structs.asdict(attempt),
     )
+    writes.add(statement)
 
 
-async def session_is_dead(change: Change, operation: bytes) -> None:
+def session_is_dead(writes: Writes, operation: bytes) -> None:
     """Record that the merchant does not know the session (any more): propose again."""
-    await change.execute(
-        "update attempt set live = false where operation = %(operation)s", {"operation": operation}
-    )
+    statement = "update attempt set live = false where operation = %(operation)s"
+    writes.add(Statement(statement, {"operation": operation}))
 
 
-async def write_receipt(
-    change: Change, operation: bytes, *, receipt: bool, service_note: str | None
+def write_receipt(
+    writes: Writes, operation: bytes, *, receipt: bool, service_note: str | None
 ) -> None:
     """Record whether the merchant confirmed the payment, and its service note."""
-    await change.execute(
+    statement = Statement(
         """
         update attempt set receipt = %(receipt)s, service_note = %(service_note)s
         where operation = %(operation)s
         """,
         {"operation": operation, "receipt": receipt, "service_note": service_note},
     )
+    writes.add(statement)
 
 
 class OperationEnded(Exception):
@@ -286,46 +288,60 @@ class StepTrail:
             self._next += 1
         self.current, self._started = name, now
 
+    def add_to(self, writes: Writes, *, status: str = "running", **details: Any) -> None:
+        """Add the finished steps, the current one and the operation's status to the writes."""
+        if (steps := self._steps(status)) is not None:
+            writes.add(steps)
+        writes.add(self._outcome(status, details), otherwise=OperationEnded)
+        self._tell(writes, status, details)
+
     async def write(self, change: Change, *, status: str = "running", **details: Any) -> None:
-        """Write the finished steps, the current one and the operation's status."""
+        """Write the same in a transaction that is open."""
+        if (steps := self._steps(status)) is not None:
+            await change.execute(*steps)
+        if not await change.execute(*self._outcome(status, details)):
+            raise OperationEnded
+        self._tell(change, status, details)
+
+    def _steps(self, status: str) -> Statement | None:
         entries = list(self._unwritten)
-        now = datetime.now(UTC)
         if self.current is not None:
-            entries.append(
-                (self._next, self.current, self._started, now if status in ENDED else None)
-            )
-        numbers, names, started, finished = (
-            [list(column) for column in zip(*entries, strict=True)] if entries else ([], [], [], [])
-        )
-        changed = await change.execute(
+            finished = datetime.now(UTC) if status in ENDED else None
+            entries.append((self._next, self.current, self._started, finished))
+        if not entries:
+            return None
+        return Statement(
             """
-            with written as (
-                insert into step (operation, number, name, started, finished)
-                select %(operation)s, number, name, started, finished
-                from unnest(%(numbers)s::int[], %(names)s::text[], %(started)s::timestamptz[],
-                            %(finished)s::timestamptz[])
-                    as new (number, name, started, finished)
-                on conflict (operation, number) do update set finished = excluded.finished
-            )
+            insert into step (operation, number, name, started, finished)
+            select %(operation)s, (step ->> 0)::int, step ->> 1, (step ->> 2)::timestamptz,
+                (step ->> 3)::timestamptz
+            from jsonb_array_elements(%(steps)s::jsonb) as new (step)
+            on conflict (operation, number) do update set finished = excluded.finished
+            """,
+            {
+                "operation": self.row.operation,
+                "steps": msgspec.json.encode(entries).decode(),
+            },
+        )
+
+    def _outcome(self, status: str, details: dict[str, Any]) -> Statement:
+        return Statement(
+            """
             update operation set status = %(status)s, step = %(step)s, updated = now(),
                 error_kind = %(error_kind)s, error_message = %(error_message)s
             where operation = %(operation)s and status in ('queued', 'running')
             """,
             {
                 "operation": self.row.operation,
-                "numbers": numbers,
-                "names": names,
-                "started": started,
-                "finished": finished,
                 "status": status,
                 "step": self.current,
                 "error_kind": details.get("error_kind"),
                 "error_message": details.get("error_message"),
             },
         )
-        if not changed:
-            raise OperationEnded
-        change.event(
+
+    def _tell(self, occurrences: Occurrences, status: str, details: dict[str, Any]) -> None:
+        occurrences.event(
             "operation",
             status if status in ENDED else "step",
             channel=self.row.channel,

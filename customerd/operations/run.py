@@ -17,6 +17,7 @@ from customerd.merchants import Merchants, MerchantUnreachable
 from customerd.operations.queries import OperationRow, StepTrail
 from customerd.signing.gateway import Gateway
 from customerd.store.events import Change, Store
+from customerd.store.writes import Writes
 from customerd.watch.watcher import Watcher
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
@@ -29,6 +30,7 @@ R = TypeVar("R")
 
 LONGEST_TEXT = 8192
 Body = Callable[[Change], Awaitable[None]]
+Fill = Callable[[Writes], None]
 
 
 def storable(text: str) -> str:
@@ -87,17 +89,24 @@ class Run:
         """Read the escrow of a channel."""
         return await self.around.store.escrow(channel.escrow)
 
-    async def commit(self, body: Body | None = None) -> None:
-        """Write what a step did, together with the trail, in one transaction."""
-        await self._write(body, "running")
+    async def commit(self, fill: Fill | None = None) -> None:
+        """Write what a step did, together with the trail, in one statement.
 
-    async def done(self, body: Body | None = None) -> None:
-        """Write the last step's outcome and that the operation is done, in one transaction."""
-        await self._write(body, "done")
+        Raises StatusChanged when the channel is not in the status that a write starts from.
+        """
+        await self._write(fill, "running")
 
-    async def refuse(self, refusal: Refused, body: Body | None = None) -> None:
+    async def done(self, fill: Fill | None = None) -> None:
+        """Write the last step's outcome and that the operation is done, in one statement."""
+        await self._write(fill, "done")
+
+    async def change(self, body: Body) -> None:
+        """Write what a step did after it has read, in one transaction with the trail."""
+        await self._change(body, "running")
+
+    async def refuse(self, refusal: Refused, body: Body) -> None:
         """Write that the operation is refused, in one transaction with what follows from it."""
-        await self._write(body, "refused", error_kind=refusal.kind, error_message=refusal.message)
+        await self._change(body, "refused", error_kind=refusal.kind, error_message=refusal.message)
 
     async def decide_close(
         self, channel: Channel, index: int, *, allowed: Collection[Status]
@@ -108,15 +117,25 @@ class Run:
             row = await channels.lock_channel(change.connection, channel.channel, allowed=allowed)
             await channels.update_channel(change, row, status="decided", closing=index)
 
-        await self.commit(write)
+        await self.change(write)
         self.around.watcher.kick(channel.channel)
 
-    async def _write(self, body: Body | None, status: str, **details: Any) -> None:
+    async def _write(self, fill: Fill | None, status: str) -> None:
+        writes = Writes()
+        self.trail.add_to(writes, status=status)
+        if fill is not None:
+            fill(writes)
+        try:
+            await self.around.store.write(writes)
+        except channels.NotInStatus:
+            raise channels.StatusChanged(await self.channel()) from None
+        self.trail.committed()
+
+    async def _change(self, body: Body, status: str, **details: Any) -> None:
         async def change(change: Change) -> None:
             # The outcome first: a refused establish may then delete its channel.
             await self.trail.write(change, status=status, **details)
-            if body is not None:
-                await body(change)
+            await body(change)
 
         await self.around.store.change(change)
         self.trail.committed()

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import msgspec
 from psycopg import AsyncConnection
-from psycopg.types.json import Jsonb
 
 from customerd.channels.escrows import escrows
 from customerd.channels.record import Escrow
-from zkchannels.store.database import Database
+from customerd.store.lease import LeasedDatabase
+from customerd.store.writes import Event, Occurrences, Writes
+
+__all__ = ["Change", "Event", "EventBus", "Store"]
 
 T = TypeVar("T")
 
@@ -21,62 +22,26 @@ SUBSCRIBER_BACKLOG = 10_000
 """Events a subscriber may lag behind before it has to resume from the table."""
 
 
-class Event(msgspec.Struct, frozen=True):
-    """One recorded event; `seq` has no gaps."""
-
-    seq: int
-    time: float
-    topic: str
-    kind: str
-    channel: bytes | None
-    label: str | None
-    operation: bytes | None
-    details: dict[str, Any]
-
-
-class Change:
+class Change(Occurrences):
     """An open transaction: its connection, and the events that its commit publishes."""
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
+        super().__init__()
         self.connection = connection
-        self._pending: list[tuple[str, str, bytes | None, str | None, bytes | None, Jsonb]] = []
 
     async def execute(self, query: str, parameters: dict[str, Any] | None = None) -> int:
         """Run one statement; return the number of rows it changed."""
         cursor = await self.connection.execute(query, parameters)
         return cursor.rowcount
 
-    def event(
-        self,
-        topic: str,
-        kind: str,
-        *,
-        channel: bytes | None = None,
-        label: str | None = None,
-        operation: bytes | None = None,
-        **details: Any,
-    ) -> None:
-        """Record that something happened, if this transaction commits."""
-        self._pending.append((topic, kind, channel, label, operation, Jsonb(details)))
-
     async def write_events(self) -> list[Event]:
         """Insert the recorded events and return them with their numbers."""
-        if not self._pending:
+        if not self.pending:
             return []
-        columns = list(zip(*self._pending, strict=True))
-        cursor = await self.connection.execute(
-            """
-            insert into event (seq, topic, kind, channel, label, operation, details)
-            select coalesce((select max(seq) from event), 0) + number,
-                   topic, kind, channel, label, operation, details
-            from unnest(%s::text[], %s::text[], %s::bytea[], %s::text[], %s::bytea[], %s::jsonb[])
-                with ordinality as new (topic, kind, channel, label, operation, details, number)
-            returning seq, extract(epoch from time)::float8,
-                      topic, kind, channel, label, operation, details
-            """,
-            [list(column) for column in columns],
-        )
-        return [Event(*row) for row in await cursor.fetchall()]
+        cursor = await self.connection.execute(*self.insertion())
+        row = await cursor.fetchone()
+        assert row is not None
+        return self.numbered(*row)
 
 
 class EventBus:
@@ -114,7 +79,7 @@ class EventBus:
 class Store:
     """The database together with the events that its changes publish."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: LeasedDatabase) -> None:
         self.database = database
         self.bus = EventBus()
         self._escrows: dict[bytes, Escrow] = {}
@@ -139,6 +104,14 @@ class Store:
         result = await self.database.run(transaction)
         self.bus.publish(published)
         return result
+
+    async def write(self, writes: Writes) -> None:
+        """Commit writes in one statement and publish their events once it is committed.
+
+        Raises what a write's `otherwise` says, LeaseLost, and what Database.run_alone raises.
+        """
+        row = await self.database.write(writes)
+        self.bus.publish(writes.numbered(*row))
 
     async def events(
         self,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
 
+from customerd.store.writes import NOTHING_WRITTEN, Statement, Writes
 from zkchannels.store.database import Database, DatabaseUnavailable
 
 T = TypeVar("T")
@@ -112,3 +113,19 @@ class LeasedDatabase(Database):
         if self.fence is None:
             return await super().run(body, answer_within=answer_within)
         return await super().run(fenced, answer_within=answer_within)
+
+    async def write(self, writes: Writes) -> tuple[int | None, float]:
+        """Commit writes as one statement that fails when the lease is not held.
+
+        Returns the number of the newest event that it recorded, if any, and the server's Unix time.
+        Raises LeaseLost, what a write's `otherwise` says, and what `run_alone` raises.
+        """
+        assert self.fence is not None, "nothing is written before the lease was taken"
+        writes.add(Statement(_CHECK, {"fence": self.fence}), otherwise=LeaseLost)
+        try:
+            last, time, *_ = await self.run_alone(*writes.compose())
+        except errors.DatabaseError as error:
+            if error.sqlstate != NOTHING_WRITTEN:
+                raise
+            raise writes.failure(int(error.diag.message_primary or "0")) from None
+        return last, time

@@ -8,6 +8,15 @@ create table wallet (
 );
 insert into wallet default values;
 
+-- Fails the statement, and so the transaction, one of whose writes changed nothing.
+create function must_write(changed bigint, part integer) returns void language plpgsql as $$
+begin
+    if changed = 0 then
+        raise exception using errcode = 'CD001', message = part::text;
+    end if;
+end
+$$;
+
 -- One daemon acts on a database at a time; every write carries the fence.
 create table lease (
     one         boolean primary key default true check (one),
