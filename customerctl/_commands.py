@@ -516,7 +516,7 @@ COMMANDS: dict[str, Command] = {
                 "kind": "choices",
                 "required": False,
                 "help": "Which events to show; all when none is named.",
-                "choices": ("chain", "channel", "log", "operation", "signer"),
+                "choices": ("alarm", "chain", "channel", "log", "operation", "signer"),
             },
             {
                 "name": "after",

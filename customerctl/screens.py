@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 _MODES: dict[str, Mood] = {
     "ready": "good",
     "starting": "warning",
+    "standby": "warning",
     "safe": "warning",
     "stopping": "warning",
 }
@@ -200,12 +201,13 @@ def _getinfo(info: Result) -> list[Block]:
         rows.insert(0, ("missing", (missing, "warning")))
     title = f"customerd {info['version']}: {info['mode']}"
     blocks: list[Block] = [Fields((title, _MODES.get(info["mode"], "")), rows)]
-    return blocks + [_warning(warning) for warning in info["warnings"]]
+    return blocks + [_alarm(alarm) for alarm in info["alarms"]]
 
 
-def _warning(warning: Result) -> Line:
-    where = f"{warning['label']}: " if warning["label"] else ""
-    return Line(f"! {where}{warning['message']} ({warning['kind']})", "warning")
+def _alarm(alarm: Result) -> Line:
+    where = f"{alarm['label']}: " if alarm["label"] else ""
+    mood: Mood = "warning" if alarm["level"] == "warning" else "bad"
+    return Line(f"! {where}{alarm['message']} ({alarm['kind']})", mood)
 
 
 def _chain(chain: Result) -> Cell:

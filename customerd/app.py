@@ -105,7 +105,8 @@ class Daemon:
             return "stopping"
         if not self._up:
             return "starting"
-        return "safe" if self._gate.missing() else "ready"
+        safe = {"safe_mode", "database_unavailable"} & set(self._gate.missing())
+        return "safe" if safe else "ready"
 
     def _conditions(self) -> tuple[Condition, ...]:
         return (

@@ -37,7 +37,7 @@ Wait = Annotated[
 ]
 Seconds = Annotated[float, Meta(ge=0, description="Seconds to wait; the operation goes on.")]
 Limit = Annotated[int, Meta(ge=1, le=1000, description="How many rows at the most.")]
-Topic = Literal["operation", "channel", "chain", "signer", "log"]
+Topic = Literal["operation", "channel", "chain", "signer", "alarm", "log"]
 
 OperationKind = Literal["establish", "pay", "refund", "close"]
 OperationStatus = Literal["queued", "running", "done", "refused", "cancelled"]
@@ -63,11 +63,16 @@ class Amount(Result, frozen=True):
 
 
 class Alert(Result, frozen=True):
-    """Something an operator should act on."""
+    """Something an operator should act on; docs/watcher.md lists the kinds."""
 
     kind: str
     message: str
     label: str | None = None
+    level: Literal["warning", "error", "critical"] = "error"
+    since: float | None = None
+    """When it was raised."""
+    deadline: int | None = None
+    """Chain time by which the act has to be on the chain."""
 
 
 class ChainInfo(Result, frozen=True):
@@ -109,7 +114,7 @@ class Info(Result, frozen=True):
     version: str
     mode: Literal["starting", "safe", "ready", "stopping"]
     missing: list[str]
-    """What keeps the daemon from being ready."""
+    """What is away, named as the errors are that follow from it; also in `ready`: the chain."""
     chain: ChainInfo
     database: bool
     signer: SignerInfo
@@ -119,7 +124,7 @@ class Info(Result, frozen=True):
     channels: int
     operations: int
     """Operations that have not ended."""
-    warnings: list[Alert]
+    alarms: list[Alert]
     pid: int
     uptime: float
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from customerd.merchants import Merchants
 from customerd.operations.runner import Runner
 from customerd.signing.gateway import Gateway
+from customerd.watch.alarms import Level
 from customerd.watch.watcher import Watcher
 
 
@@ -29,9 +31,24 @@ def render(
         ("customerd_channels", "Channels in the database.", watcher.channel_count),
         ("customerd_operations_unfinished", "Operations without outcome.", runner.unfinished),
         ("customerd_merchant_connections", "Open merchant connections.", merchants.connections),
-        ("customerd_warnings", "Things an operator should act on.", len(watcher.alarms)),
     ]
     lines: list[str] = []
     for name, text, value in gauges:
         lines += [f"# TYPE {name} gauge", f"# HELP {name} {text}", f"{name} {float(value):g}"]
-    return "\n".join([*lines, "# EOF", ""])
+    return "\n".join([*lines, *_alarms(watcher), "# EOF", ""])
+
+
+def _alarms(watcher: Watcher) -> list[str]:
+    """Return how many alarms hold, by level (also those without any) and kind."""
+    name = "customerd_alarms"
+    found = Counter((alarm.level.value, alarm.kind) for alarm in watcher.alarms)
+    quiet = {level.value for level in Level} - {level for level, _ in found}
+    return [
+        f"# TYPE {name} gauge",
+        f"# HELP {name} Things an operator should act on.",
+        *(f'{name}{{level="{level}",kind=""}} 0' for level in sorted(quiet)),
+        *(
+            f'{name}{{level="{level}",kind="{kind}"}} {count}'
+            for (level, kind), count in sorted(found.items())
+        ),
+    ]

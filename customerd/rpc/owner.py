@@ -158,8 +158,15 @@ class Owner:
             guard_balance=self._native(parts.watcher.guard_balance),
             channels=parts.watcher.channel_count,
             operations=parts.runner.unfinished,
-            warnings=[
-                methods.Alert(kind=alarm.kind, message=alarm.message, label=alarm.label)
+            alarms=[
+                methods.Alert(
+                    kind=alarm.kind,
+                    message=alarm.message,
+                    label=alarm.label,
+                    level=alarm.level.value,
+                    since=parts.watcher.since(alarm),
+                    deadline=alarm.deadline,
+                )
                 for alarm in parts.watcher.alarms
             ],
             pid=os.getpid(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from customerd.channels import queries as channels
@@ -21,10 +21,20 @@ from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change, Store
 from customerd.watch import costs
 from customerd.watch.accounts import GuardAccount, WalletAccount
+from customerd.watch.alarms import (
+    Alarm,
+    AlarmBook,
+    Due,
+    Level,
+    blind_alarms,
+    chain_time,
+    deadline_alarms,
+)
 from customerd.watch.reconcile import (
     Action,
     Decision,
     Phase,
+    Posted,
     Situation,
     phase_of,
     posted_of,
@@ -32,9 +42,9 @@ from customerd.watch.reconcile import (
 )
 from customerd.watch.transactions import Transactions
 from zkchannels.chain.client import ChainClient
-from zkchannels.chain.errors import AnotherChain, ChainFailure
+from zkchannels.chain.errors import AnotherChain, ChainFailure, IncompleteHistory
 from zkchannels.chain.follower import Follower
-from zkchannels.chain.lane import FeePolicy, Lane
+from zkchannels.chain.lane import FeePolicy, Lane, TransactionRow, Trouble
 from zkchannels.chain.model import Block, FeeSuggestion
 from zkchannels.chain.store import ChainStore, Records
 from zkchannels.escrow import typed_data
@@ -42,7 +52,7 @@ from zkchannels.escrow.ethereum import recover
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.service.logging import get_logger
-from zkchannels.store.database import DatabaseUnavailable
+from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
 from zkchannels.wire import signer as wire
 
 if TYPE_CHECKING:
@@ -71,13 +81,18 @@ _SENDING = (Action.SEND_OPEN, Action.CLOSE, Action.GUARD_CLOSE)
 """Actions that may take several looks: a transaction before them, a signer that is busy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something an operator should act on, about one channel or about all."""
+ALARMS_EVERY = 1.0
+"""Seconds between looks at what only time changes."""
 
-    kind: str
-    message: str
-    label: str | None = None
+PATIENCE_IN_POLLS = 2
+"""For how many polls the chain may be out of sight before that is an alarm."""
+
+_ALARMING = {
+    Action.ALARM: Level.ERROR,
+    Action.WAIT_FOR_SIGNER: Level.WARNING,
+    Action.ASK_MERCHANT: Level.WARNING,
+}
+"""Actions that are an alarm besides."""
 
 
 class Watcher:
@@ -103,6 +118,11 @@ class Watcher:
         self._wake = asyncio.Event()
         self._tick = asyncio.Event()
         self._alarms: dict[bytes, Alarm] = {}
+        self._due: dict[bytes, Due] = {}
+        self._open: dict[bytes, int] = {}
+        self._book = AlarmBook()
+        self._untold: asyncio.Queue[tuple[str, Alarm]] = asyncio.Queue()
+        self._stored: Block | None = None
         self._balances_read = 0.0
         self._stuck: list[Alarm] = []
         self._records: dict[bytes, ChannelRecord] = {}
@@ -141,25 +161,66 @@ class Watcher:
         return -1 if head is None else head.number
 
     @property
+    def chain_time(self) -> int:
+        """The time that deadlines are compared with; the local clock while there is no chain."""
+        head = self.follower.head or self._stored
+        return chain_time(
+            seen=None if head is None else head.timestamp,
+            ago=time.monotonic() - self.follower.progress,
+            followed=self.following,
+            clock=time.time(),
+        )
+
+    @property
     def alarms(self) -> list[Alarm]:
         """Everything an operator should act on now."""
-        found = [*self._alarms.values(), *self._stuck]
-        if self.guard_balance == 0:
-            found.append(Alarm("guard_empty", "the guard account cannot pay for any defence"))
-        elif self.guard_balance is not None and self.guard_balance < self._defence_cost:
-            found.append(
-                Alarm("guard_low", "the guard account cannot pay for defending every channel now")
-            )
+        now = self.chain_time
+        found = [*deadline_alarms(self._due.values(), now=now), *self._alarms.values()]
+        found += [*self._chain_alarms(now), *self._stuck, *self._guard_alarms()]
         unknown = self._gateway.unknown_channels if self._gateway is not None else ()
         found.extend(
             Alarm(
                 "channel_missing",
                 f"the signer knows the channel 0x{channel.hex()}, this database does not: "
                 "it is not defended until it is restored",
+                channel=channel,
+                subject=channel.hex(),
             )
             for channel in sorted(unknown)
         )
         return found
+
+    def since(self, alarm: Alarm) -> float:
+        """Return when an alarm was raised."""
+        return self._book.since(alarm) or time.time()
+
+    def _chain_alarms(self, now: int) -> list[Alarm]:
+        found = []
+        if not self.following:
+            head = self.follower.head or self._stored
+            unseen = time.monotonic() - self.follower.progress
+            margin = int(self._settings.chain.margin)
+            found += blind_alarms(
+                unseen=unseen if head is None else max(unseen, now - head.timestamp),
+                patience=PATIENCE_IN_POLLS * self._settings.chain.poll,
+                allowed=min(self._open.values(), default=margin) - margin if self._open else None,
+                why=self.follower.trouble,
+            )
+        if self.follower.disagreement:
+            found.append(Alarm("nodes_disagree", self.follower.disagreement))
+        if self.follower.finality_broken:
+            text = "blocks that were final were replaced: check what was paid out or opened in them"
+            found.append(Alarm("finality_broken", text, level=Level.CRITICAL))
+        return found
+
+    def _guard_alarms(self) -> list[Alarm]:
+        if self.guard_balance == 0:
+            text = "the guard account cannot pay for any defence"
+            return [Alarm("guard_empty", text)]
+        if self.guard_balance is not None and self.guard_balance < self._defence_cost:
+            text = "the guard account cannot pay for defending every channel now"
+            return [Alarm("guard_low", text, level=Level.WARNING)]
+        return []
 
     async def record(self, channel: bytes) -> ChannelRecord:
         """Return what the chain says about a channel at its head."""
@@ -245,6 +306,10 @@ class Watcher:
     async def load(self, gateway: Gateway) -> None:
         """Load the escrows and all channels; called once before `run`."""
         self._gateway = gateway
+        known = await self.chain_store.known()
+        if known is not None:
+            chain_id, self._stored = known
+            self.client.expect_chain(chain_id)
         await self.reload_escrows()
         self.kick_all()
 
@@ -259,6 +324,8 @@ class Watcher:
             group.create_task(self._follow(), name="follower")
             group.create_task(self._follow_heads(), name="heads")
             group.create_task(self._reconcile_for_ever(), name="reconcile")
+            group.create_task(self._tell_alarms(), name="alarms")
+            group.create_task(self._record_alarms(), name="alarm events")
 
     async def _follow(self) -> None:
         """Follow; a node on another chain is refused and must not end the daemon."""
@@ -302,18 +369,61 @@ class Watcher:
             self._wake.set()
             self._announce()
 
+    async def _tell_alarms(self) -> None:
+        """Raise each alarm once and clear it once, in the log at once; events follow."""
+        while True:
+            new, over = self._book.turn(self.alarms, clock=time.time())
+            for alarm in new:
+                level = log.critical if alarm.level is Level.CRITICAL else log.error
+                level = log.warning if alarm.level is Level.WARNING else level
+                level(
+                    "alarm_raised",
+                    alarm=alarm.kind,
+                    channel=alarm.label,
+                    reason=alarm.message,
+                    deadline=alarm.deadline,
+                )
+            for alarm in over:
+                log.info("alarm_cleared", alarm=alarm.kind, channel=alarm.label)
+            for kind, alarms in (("raised", new), ("cleared", over)):
+                for alarm in alarms:
+                    self._untold.put_nowait((kind, alarm))
+            await asyncio.sleep(ALARMS_EVERY)
+
+    async def _record_alarms(self) -> None:
+        """Write an event for each alarm, in their order, as soon as the database takes it."""
+        while True:
+            kind, alarm = await self._untold.get()
+
+            async def write(change: Change, kind: str = kind, alarm: Alarm = alarm) -> None:
+                change.event(
+                    "alarm",
+                    kind,
+                    channel=alarm.channel,
+                    label=alarm.label,
+                    alarm=alarm.kind,
+                    level=alarm.level.value,
+                    message=alarm.message,
+                    deadline=alarm.deadline,
+                )
+
+            while True:
+                try:
+                    await self._store.change(write)
+                except CommitOutcomeUnknown:
+                    break  # at most once: the log has it
+                except DatabaseUnavailable:
+                    await asyncio.sleep(ALARMS_EVERY)
+                else:
+                    break
+
     def _lanes(self) -> list[Lane]:
         return [self._guard_lane] + ([self._wallet_lane] if self._wallet_lane else [])
 
     async def _look_at_lanes(self) -> None:
         """Raise an alarm for every transaction that cannot get out."""
-        stuck: list[Alarm] = []
-        for lane in self._lanes():
-            for row in await lane.open_rows():
-                if row.trouble is not None:
-                    text = f"{row.purpose.partition(':')[0]}: {row.trouble.value}"
-                    stuck.append(Alarm("transaction_stuck", text))
-        self._stuck = stuck
+        rows = [row for lane in self._lanes() for row in await lane.open_rows()]
+        self._stuck = [_stuck_alarm(row) for row in rows if row.trouble is not None]
 
     async def _read_balances(self) -> None:
         recently = time.monotonic() - self._balances_read < GUARD_BALANCE_EVERY
@@ -344,10 +454,13 @@ class Watcher:
                     reason = str(error) or type(error).__name__
                     log.warning("reconcile_rests", channel=channel.hex(), reason=reason)
                     failed.add(channel)
-                except Exception:
+                    if isinstance(error, IncompleteHistory):
+                        self._alarms[channel] = _blocked_alarm(channel, reason)
+                except Exception as error:
                     # A fault about one channel must not end the defence of the others.
                     log.exception("reconcile_failed", channel=channel.hex())
                     failed.add(channel)
+                    self._alarms[channel] = _blocked_alarm(channel, type(error).__name__)
             pause = min(max(pause * 2, 0.1), 5.0) if failed else 0.0
             if failed:
                 await asyncio.sleep(pause)
@@ -382,12 +495,17 @@ class Watcher:
             self._restless.add(channel)
         else:
             self._restless.discard(channel)
+        self._note_due(row, escrow, records.head, situation)
         self._note_alarm(row, decision)
         try:
             await self._act(decision.action, row, escrow, records, state)
+            if decision.action not in _ALARMING:
+                self._alarms.pop(channel, None)
         except _RESTS as error:
             reason = f"{decision.action.value}: {str(error) or type(error).__name__}"
-            self._alarms[channel] = Alarm("action_failed", reason, row.label)
+            self._alarms[channel] = Alarm(
+                "action_failed", reason, row.label, Level.WARNING, channel=channel
+            )
             raise
         finally:
             # Keys that are attached and cannot or do not sign must not keep the guard back.
@@ -451,14 +569,30 @@ class Watcher:
         )
 
     def _note_alarm(self, row: Channel, decision: Decision) -> None:
-        if decision.action not in (Action.ALARM, Action.WAIT_FOR_SIGNER, Action.ASK_MERCHANT):
-            self._alarms.pop(row.channel, None)
+        level = _ALARMING.get(decision.action)
+        if level is not None:
+            self._alarms[row.channel] = Alarm(
+                decision.action.value, decision.reason, row.label, level, channel=row.channel
+            )
+
+    def _note_due(
+        self, row: Channel, escrow: Escrow, record: ChannelRecord, now: Situation
+    ) -> None:
+        """Note until when something of ours has to be on the chain, if anything has to."""
+        self._open.pop(row.channel, None)
+        if record.status is ChannelStatus.OPEN and now.local is not Status.CLOSED:
+            self._open[row.channel] = escrow.delay
+        what = _what_is_due(record.status, now.posted)
+        if what is None:
+            self._due.pop(row.channel, None)
             return
-        alarm = Alarm(decision.action.value, decision.reason, row.label)
-        if self._alarms.get(row.channel) != alarm:
-            self._alarms[row.channel] = alarm
-            level = log.error if decision.action is Action.ALARM else log.warning
-            level("alarm", channel=row.label, action=alarm.kind, reason=alarm.message)
+        self._due[row.channel] = Due(
+            begin=record.deadline - escrow.delay,
+            before=record.deadline - int(self._settings.chain.margin),
+            what=what,
+            label=row.label,
+            channel=row.channel,
+        )
 
     async def _act(
         self,
@@ -617,3 +751,42 @@ class Watcher:
         await self._store.change(write)
         log.error("channel_reopened", channel=row.label)
         self.kick(row.channel)
+
+
+def _what_is_due(status: ChannelStatus, posted: Posted) -> str | None:
+    """Return which act of ours the chain waits for, for people."""
+    if status is ChannelStatus.EXPIRING:
+        return "the merchant demands a close, and none is on the chain"
+    if status is ChannelStatus.CLOSING and posted is not Posted.OURS:
+        return "a close on another state than the newest is on the chain"
+    return None
+
+
+def _blocked_alarm(channel: bytes, reason: str) -> Alarm:
+    return Alarm(
+        "not_reconciled",
+        f"nothing can be decided about the channel 0x{channel.hex()}: {reason}",
+        level=Level.CRITICAL,
+        channel=channel,
+        subject=channel.hex(),
+    )
+
+
+def _stuck_alarm(row: TransactionRow) -> Alarm:
+    assert row.trouble is not None
+    what = row.purpose.partition(":")[0]
+    if row.trouble is Trouble.FEE_CAP:
+        offered = f"{row.fees.max_fee / 10**9:g} gwei per gas"
+        return Alarm(
+            "fee_cap",
+            f"{what}: {offered} are offered, and chain.fee_cap allows no more",
+            subject=row.purpose,
+            deadline=row.deadline,
+        )
+    return Alarm(
+        "transaction_stuck",
+        f"{what}: {row.trouble.value}",
+        level=Level.WARNING,
+        subject=row.purpose,
+        deadline=row.deadline,
+    )

@@ -81,7 +81,7 @@ class Owner:
         self.receipt: bool | None = True
         self.note: str | None = "enjoy your espresso"
         self.missing: list[str] = []
-        self.warnings: list[methods.Alert] = []
+        self.alarms: list[methods.Alert] = []
         self.accept = True
         self.hold_at: tuple[str, ...] = ()
         """Steps at which operations wait for `go_on`."""
@@ -205,7 +205,7 @@ class Owner:
             guard_balance="0.25 ETH",
             channels=len(self.channels),
             operations=len(self._ended),
-            warnings=self.warnings,
+            alarms=self.alarms,
             pid=4242,
             uptime=3725.5,
         )

@@ -30,7 +30,7 @@ def test_getinfo_shows_the_mode_first(owner: Owner, customerctl: Customerctl) ->
 def test_getinfo_says_what_is_missing(owner: Owner, customerctl: Customerctl) -> None:
     """`getinfo` in safe mode names what is missing, and every warning with its label."""
     owner.missing = ["safe_mode", "chain_unavailable", "database_unavailable"]
-    owner.warnings = [methods.Alert(kind="defend", message="answer by 18:00", label="coffee")]
+    owner.alarms = [methods.Alert(kind="defend", message="answer by 18:00", label="coffee")]
     shown = customerctl.run("getinfo").stdout
     assert shown.startswith("customerd 0.1.0: safe\n")
     assert "safe mode, chain unavailable, database unavailable" in shown

@@ -12,11 +12,11 @@ YELLOW = "\x1b[1;33m"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
-def test_getinfo_is_a_panel_with_highlighted_warnings(
-    owner: Owner, customerctl: Customerctl
-) -> None:
-    """`getinfo` on a terminal draws a panel, warnings under it in yellow."""
-    owner.warnings = [methods.Alert(kind="defend", message="answer by 18:00", label="coffee")]
+def test_getinfo_is_a_panel_with_highlighted_alarms(owner: Owner, customerctl: Customerctl) -> None:
+    """`getinfo` on a terminal draws a panel, alarms under it, those that may wait in yellow."""
+    owner.alarms = [
+        methods.Alert(kind="defend", message="answer by 18:00", label="coffee", level="warning")
+    ]
     terminal = customerctl.on_terminal("getinfo")
     assert terminal.finish() == 0
     assert "─ customerd 0.1.0: ready ─" in terminal.text

@@ -275,8 +275,16 @@ class Network:
         )
 
     def wait_mode(self, *modes: str) -> Any:
-        """Return `getinfo` once the daemon is in one of the modes and a signer was seen."""
-        return self.wait_info(lambda info: info["mode"] in modes and info["signer"]["account"])
+        """Return `getinfo` once the daemon is in one of the modes and a signer was seen.
+
+        For "ready" nothing may be missing, the chain included.
+        """
+
+        def holds(info: Any) -> bool:
+            whole = info["mode"] != "ready" or not info["missing"]
+            return info["mode"] in modes and whole and bool(info["signer"]["account"])
+
+        return self.wait_info(holds)
 
     def wait_info(self, holds: Callable[[Any], object]) -> Any:
         """Return `getinfo` once the condition holds for it, looking again at every event."""

@@ -142,7 +142,7 @@ create table attempt (
 create table event (
     seq         bigint primary key check (seq > 0),
     time        timestamptz not null default now(),
-    topic       text not null check (topic in ('operation', 'channel', 'chain', 'signer', 'log')),
+    topic       text not null check (topic in ('operation', 'channel', 'chain', 'signer', 'alarm', 'log')),
     kind        text not null,
     channel     bytea,
     label       text,
