@@ -359,21 +359,23 @@ class MerchantHandlers:
             return await self._pay_token(params.nonce, payment, payment.token_answer)
         self._check_fresh()
         lock = number.to_bytes(32)
-        await self._check_lock_unused(params.nonce, lock, params.secret)
         token = self._key.blind_sign(payment.commitments[:48])
-        await self._records.revoke(params.nonce, lock, params.secret, token)
+        # Without a service to ask there is nothing that a later answer could add.
+        note = "" if payment.resource is None else None
+        try:
+            await self._records.revoke(params.nonce, lock, params.secret, token, service_note=note)
+        except Conflict:
+            await self._refuse_used_lock(params.nonce, lock, params.secret)
+            raise
+        if note is not None:
+            return wire.PayToken(token, note)
         return await self._pay_token(params.nonce, payment, token)
 
-    async def _check_lock_unused(self, nonce: bytes, lock: bytes, secret: bytes) -> None:
-        """Refuse a lock that cannot be revoked any more; raises Conflict if it was just now.
-
-        The constraint on the table decides, not this look-up, which only finds out whose it is.
-        """
+    async def _refuse_used_lock(self, nonce: bytes, lock: bytes, secret: bytes) -> None:
+        """Refuse a lock that cannot be revoked any more, unless this payment just revoked it."""
         used = await self._records.lock(lock)
-        if used is None:
+        if used is None or used.nonce == nonce:
             return
-        if used.nonce == nonce:
-            raise Conflict
         if used.secret is None:
             await self._records.learn_secret(lock, secret)
             _log.warning("payment_from_closed_channel_refused")

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 
 from merchantd.decisions import LocalChannel
-from zkchannels.store.database import Database
+from zkchannels.store.database import Database, NothingWritten
 
 WAKE_CHANNEL = "merchantd_wake"
 """Notified when there is something new to decide on chain."""
@@ -151,10 +151,11 @@ class Records:
         resource: str | None,
     ) -> None:
         """Write an approved payment or refund."""
-        await self._execute(
+        await self._write_once(
             """
             INSERT INTO session (id, kind, source, expires, amount, note, resource)
             VALUES (%s, 'pay', %s, now() + make_interval(secs => %s), %s, %s, %s)
+            RETURNING id
             """,
             (session, source, lifetime, amount, _text(note), resource),
         )
@@ -387,8 +388,19 @@ class Records:
             row=Payment,
         )
 
-    async def revoke(self, nonce: bytes, lock: bytes, secret: bytes, token_answer: bytes) -> None:
-        """Enter a lock as revoked and write the token; raises Conflict when it was entered."""
+    async def revoke(
+        self,
+        nonce: bytes,
+        lock: bytes,
+        secret: bytes,
+        token_answer: bytes,
+        *,
+        service_note: str | None,
+    ) -> None:
+        """Enter a lock as revoked and write the token; raises Conflict when it was entered.
+
+        `service_note` is None when the merchant's service has still to be asked for it.
+        """
         await self._write_once(
             """
             WITH entered AS (
@@ -396,11 +408,17 @@ class Records:
                 VALUES (%(lock)s, 'revoked', %(nonce)s, %(secret)s)
                 RETURNING nonce
             )
-            UPDATE payment SET token_answer = %(token)s, revoked = now()
+            UPDATE payment SET token_answer = %(token)s, revoked = now(), service_note = %(note)s
             FROM entered WHERE payment.nonce = entered.nonce AND token_answer IS NULL
             RETURNING payment.nonce
             """,
-            {"lock": lock, "nonce": nonce, "secret": secret, "token": token_answer},
+            {
+                "lock": lock,
+                "nonce": nonce,
+                "secret": secret,
+                "token": token_answer,
+                "note": service_note,
+            },
         )
 
     async def deliver_note(self, nonce: bytes, note: str) -> str:
@@ -590,16 +608,10 @@ class Records:
     async def _write_once(self, statement: str, parameters: Any) -> None:
         """Run a statement that returns the row it wrote; raises Conflict if it wrote none."""
 
-        async def write(connection: Connection) -> bool:
-            cursor = await connection.execute(statement, parameters)
-            return await cursor.fetchone() is not None
-
         try:
-            written = await self.database.run(write)
-        except UniqueViolation:
+            await self.database.run_alone(statement, parameters)
+        except (UniqueViolation, NothingWritten):
             raise Conflict from None
-        if not written:
-            raise Conflict
 
 
 class _Id(Struct, frozen=True):

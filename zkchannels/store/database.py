@@ -25,6 +25,7 @@ from zkchannels.store import link
 from zkchannels.store.errors import (
     CommitOutcomeUnknown,
     DatabaseUnavailable,
+    NothingWritten,
     StoreError,
     TransactionFailed,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "Listener",
+    "NothingWritten",
     "Notification",
     "StoreError",
     "TransactionFailed",
@@ -200,11 +202,12 @@ class Database:
     async def run_alone(
         self, statement: str, parameters: Parameters, *, recall: str | None = None
     ) -> tuple[Any, ...]:
-        """Run one statement that is a transaction of its own; return its only row.
+        """Run one statement that is a transaction of its own; return its first row.
 
         It costs one round trip where `run` takes four or more. Raises as `run` does; the end of the
         statement is its commit, so a connection that is lost under it leaves the outcome unknown.
-        `recall` is a query for the row of a statement that turns out to have been committed.
+        Raises NothingWritten when there is no row. `recall` is a query for the row of a statement
+        that turns out to have been committed.
         """
         async with self._writer.turn:
             return await self._retry(
@@ -399,7 +402,7 @@ class Database:
             await self._writer.discard()
             raise CommitOutcomeUnknown(link.reason(error)) from error
         if row is None:
-            raise StoreError("the statement has no row to return")
+            raise NothingWritten("the statement returned no row")
         return row
 
     async def _query(

@@ -20,6 +20,10 @@ class CommitOutcomeUnknown(DatabaseUnavailable):
     """
 
 
+class NothingWritten(StoreError):
+    """A statement that is a transaction of its own returned no row, and is committed."""
+
+
 class TransactionFailed(StoreError):
     """A statement failed and its error was swallowed: the transaction is void, nothing changed."""
 
