@@ -13,11 +13,12 @@ from typing import Literal
 
 from customerd import VERSION
 from customerd.channels import queries as channels
-from customerd.channels.record import Status
+from customerd.channels.record import Channel, Status
 from customerd.config import Settings
 from customerd.merchants import Merchants
 from customerd.operations.run import Surroundings
 from customerd.operations.runner import Runner
+from customerd.recovery import start
 from customerd.rpc.gate import Condition, Gate
 from customerd.rpc.owner import Owner, Parts
 from customerd.signing.compare import compare_all
@@ -73,13 +74,14 @@ class Daemon:
         self._gateway = Gateway(
             settings.signer,
             self._store,
-            compare=lambda gateway: compare_all(gateway, self._store, self._watcher.guard_address),
+            compare=self._compare,
             on_ready=self._signer_came,
             on_lost=self._signer_left,
         )
         self._runner = Runner(
             Surroundings(settings, self._store, self._gateway, self._merchants, self._watcher)
         )
+        self._watcher.recover = self._recover
         self._gate = Gate(self._conditions())
         self._owner = Owner(
             Parts(
@@ -130,6 +132,14 @@ class Daemon:
             ),
             Condition("signer", lambda: self._gateway.ready, "safe_mode", "no signer is attached"),
         )
+
+    async def _compare(self, gateway: Gateway) -> None:
+        await compare_all(gateway, self._store, self._watcher.guard_address)
+        await self._runner.read_held()
+
+    async def _recover(self, channel: Channel) -> None:
+        if not self._runner.recovering(channel.channel):
+            self._runner.submit(await start.request(self._store, channel))
 
     def _signer_came(self) -> None:
         self._merchants.allow()

@@ -20,7 +20,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 _CHANNEL = """
 channel, label, escrow, host, port, salt, customer_deposit, merchant_deposit, status, index,
 attempt, customer_balance, merchant_balance, token, authorized, closing, mutual_signature,
-doubtful, extract(epoch from created)::float8
+doubtful, restored, extract(epoch from created)::float8
 """
 _STATE = (
     "channel, index, attempt, lock, customer_balance, merchant_balance, signature, guard, permit"
@@ -168,6 +168,7 @@ _COLUMNS = frozenset(
         "closing",
         "mutual_signature",
         "doubtful",
+        "restored",
     }
 )
 

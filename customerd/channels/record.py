@@ -77,6 +77,9 @@ class Channel(Struct, frozen=True):
     closing: int | None
     mutual_signature: bytes | None
     doubtful: bool
+    """Perhaps not the newest state: closed by agreement, when it presses, or by force."""
+    restored: bool
+    """From a backup or found on chain: no recovery takes the doubt away."""
     created: float
 
     @property

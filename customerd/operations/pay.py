@@ -11,6 +11,7 @@ from customerd.channels.record import Channel, Status
 from customerd.operations import queries as operations
 from customerd.operations.queries import AttemptRow
 from customerd.operations.run import Interrupted, Refused, Run, merchant_says, storable
+from customerd.recovery import queries as recovery
 from customerd.signing.compare import authorize_close
 from customerd.store.events import Change
 from customerd.store.writes import Writes
@@ -24,8 +25,10 @@ from zkchannels.wire.errors import kind_of
 
 log = get_logger("customerd.operations")
 
+_COMMITMENTS = slice(96, 240)
+"""Where a pay proof has its three commitments."""
 _IN_FLIGHT = (Status.PROVED, Status.REVOKING)
-_CLOSING = (Status.ASKED, Status.DECIDED, Status.SUSPECT, Status.CLOSED)
+_CLOSING = (Status.ASKED, Status.DECIDED, Status.CLOSED)
 
 
 async def pay(run: Run) -> None:
@@ -40,6 +43,11 @@ async def pay(run: Run) -> None:
         attempt = await operations.attempt_of(run.around.store.database, run.row.operation)
     if channel.state in _CLOSING:
         await _end_by_closing(run, channel, attempt)
+        return
+    if channel.state is Status.SUSPECT:
+        raise Interrupted("the channel is suspect: it has to be recovered")
+    if attempt is not None and channel.index is not None and attempt.index <= channel.index:
+        await _end_behind(run, channel, attempt)
         return
     try:
         async with run.merchant(channel, bound=attempt is not None) as peer:
@@ -190,6 +198,7 @@ async def _suspect(run: Run, channel: Channel) -> None:
         channels.move_channel(writes, channel, was=Status.PROVED, status="suspect", doubtful=True)
 
     await run.commit(write)
+    run.around.watcher.kick(channel.channel)
 
 
 async def _authorize(
@@ -311,15 +320,54 @@ async def _end_by_closing(run: Run, channel: Channel, attempt: AttemptRow | None
     if attempt is None:
         raise Refused("wrong_status", f"the channel is {channel.status}")
     if channel.authorized is None or channel.authorized < attempt.index:
-        if channel.state is Status.SUSPECT:
-            raise Refused(
-                "merchant_misbehaved", "this payment was not bound; the channel must be recovered"
-            )
         await _require_unbound(run, channel)
         raise Refused("wrong_status", "the channel was closed before the payment was bound")
 
+    await _is_done(run, receipt=False)
+
+
+async def _end_behind(run: Run, channel: Channel, attempt: AttemptRow) -> None:
+    """Give the outcome of a payment whose state a recovery has walked past.
+
+    Of all attempts to leave a state one alone was bound. A later one than that was never refused to
+    anybody: it is made again, from the newest state.
+    """
+    state = await channels.state_at(run.around.store.database, channel.channel, attempt.index)
+    if state is None:
+        await _end_by_record(run, channel, attempt)
+        return
+    if state.attempt == attempt.attempt:
+        await _is_done(run, receipt=attempt.receipt or False)
+        return
+    if state.attempt > attempt.attempt:
+        raise Refused("rejected_by_merchant", "another payment was made instead of this one")
+
+    async def write(change: Change) -> None:
+        await recovery.forget_attempt(change, run.row.operation)
+
+    await run.change(write)
+    raise Interrupted("another payment was bound to this state: the next one is used")
+
+
+async def _end_by_record(run: Run, channel: Channel, attempt: AttemptRow) -> None:
+    """Ask the merchant which payment it bound to the nonce that this one showed."""
+    assert attempt.nonce is not None
+    async with run.merchant(channel, bound=True) as peer:
+        try:
+            shown = await run.ask(
+                peer, merchant_wire.PAY_RECOVER, merchant_wire.PayRecoverParams(attempt.nonce)
+            )
+        except RpcError as error:
+            raise Interrupted(error.message) from None
+    ours = attempt.proof[_COMMITMENTS]
+    if ours != shown.state_commitment + shown.close_commitment + shown.lock_commitment:
+        raise Refused("rejected_by_merchant", "another payment was made instead of this one")
+    await _is_done(run, receipt=shown.token is not None)
+
+
+async def _is_done(run: Run, *, receipt: bool) -> None:
     def write(writes: Writes) -> None:
-        operations.write_receipt(writes, run.row.operation, receipt=False, service_note=None)
+        operations.write_receipt(writes, run.row.operation, receipt=receipt, service_note=None)
 
     await run.done(write)
 

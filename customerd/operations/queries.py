@@ -18,7 +18,8 @@ operation.operation, operation.number, operation.kind, operation.channel, operat
 operation.amount, operation.note, operation.force, operation.parameters,
 operation.idempotency_key, operation.status, operation.step, operation.error_kind,
 operation.error_message, extract(epoch from operation.created)::float8,
-extract(epoch from operation.updated)::float8, attempt.receipt, attempt.service_note
+extract(epoch from operation.updated)::float8, attempt.receipt, attempt.service_note,
+operation.held
 """
 _FROM = "from operation left join attempt using (operation)"
 _ATTEMPT = "operation, channel, index, attempt, session, nonce, proof, live, receipt, service_note"
@@ -45,6 +46,8 @@ class OperationRow(msgspec.Struct, frozen=True):
     updated: float
     receipt: bool | None
     service_note: str | None
+    held: bool = False
+    """Whether it waits for the user's word, after the database went back in time."""
 
     @property
     def ended(self) -> bool:

@@ -16,6 +16,8 @@ from customerd.operations import close, establish, pay
 from customerd.operations import queries as operations
 from customerd.operations.queries import OperationEnded, OperationRow
 from customerd.operations.run import Interrupted, Refused, Run, Surroundings
+from customerd.recovery import queries as recovery
+from customerd.recovery import walk
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change
 from zkchannels.chain.errors import ChainUnavailable
@@ -43,7 +45,12 @@ _KINDS = {
     "pay": _Kind(pay.pay, pay.undo),
     "refund": _Kind(pay.pay, pay.undo),
     "close": _Kind(close.close, _keep),
+    "recover": _Kind(walk.recover, _keep),
 }
+
+
+class _Held(Exception):
+    """The operation waits for the user's word, and nothing behind it waits for it."""
 
 
 class Runner:
@@ -54,6 +61,10 @@ class Runner:
         self._group: asyncio.TaskGroup | None = None
         self._queues: dict[bytes, deque[OperationRow]] = {}
         self._at_work: dict[bytes, asyncio.Task[None]] = {}
+        self._held: frozenset[bytes] = frozenset()
+        self._recovering: set[bytes] = set()
+        self._reasons: dict[bytes, str] = {}
+        self._waiting_for_word: set[bytes] = set()
         self._ended: dict[bytes, asyncio.Event] = {}
         self._started = asyncio.Event()
 
@@ -61,6 +72,14 @@ class Runner:
     def unfinished(self) -> int:
         """How many operations have not ended."""
         return len(self._ended)
+
+    def recovering(self, channel: bytes) -> bool:
+        """Whether a recovery of this channel has not ended."""
+        return channel in self._recovering
+
+    def reason(self, operation: bytes) -> str:
+        """Why an operation rests, in words; empty when it does not or did not say."""
+        return self._reasons.get(operation, "")
 
     async def run(self) -> None:
         """Take up every unfinished operation at its step, then work on what is submitted."""
@@ -77,23 +96,38 @@ class Runner:
 
     async def take_up(self) -> None:
         """Submit every unfinished operation that is not at work: none waits for a restart."""
-        for row in await operations.unfinished(self._around.store.database):
-            self.submit(row)
+        database = self._around.store.database
+        await self.read_held()
+        ahead = await recovery.ahead(database)
+        for row in await operations.unfinished(database):
+            if row.operation not in self._held:
+                self.submit(row, ahead=row.operation in ahead)
+
+    async def read_held(self) -> None:
+        """Take note of the operations that wait for the user's word."""
+        self._held = await recovery.held(self._around.store.database)
 
     async def started(self) -> None:
         """Return once the unfinished operations of an earlier run are taken up."""
         await self._started.wait()
 
-    def submit(self, row: OperationRow) -> None:
+    def submit(self, row: OperationRow, *, ahead: bool = False) -> None:
         """Queue a written operation behind the earlier ones on its channel.
 
-        A forced close does not wait: an operation that cannot go on must not keep it back.
+        One that goes ahead, a forced close or a recovery does not wait: an operation that cannot go
+        on must not keep it back.
         """
-        if self._group is None or row.operation in self._ended:
+        if self._group is None:
+            return
+        if row.operation in self._waiting_for_word:
+            self._waiting_for_word.discard(row.operation)  # whoever waits for its end still does
+        elif row.operation in self._ended:
             return
         assert row.channel is not None
-        self._ended[row.operation] = asyncio.Event()
-        if row.kind == "close" and row.force:
+        self._ended.setdefault(row.operation, asyncio.Event())
+        if row.kind == "recover":
+            self._recovering.add(row.channel)
+        if ahead or row.kind == "recover" or (row.kind == "close" and row.force):
             self._start(row)
             return
         queue = self._queues.get(row.channel)
@@ -143,6 +177,9 @@ class Runner:
 
     def _end(self, row: OperationRow) -> None:
         self._at_work.pop(row.operation, None)
+        self._reasons.pop(row.operation, None)
+        if row.kind == "recover" and row.channel is not None:
+            self._recovering.discard(row.channel)
         ended = self._ended.pop(row.operation, None)
         if ended is not None:
             ended.set()
@@ -153,7 +190,13 @@ class Runner:
         while True:
             try:
                 await self._once(row, began, first=first)
+            except _Held:
+                log.info("operation_held", operation=row.operation.hex())
+                self._at_work.pop(row.operation, None)
+                self._waiting_for_word.add(row.operation)
+                return
             except Interrupted as error:
+                self._reasons[row.operation] = str(error)
                 log.info("operation_rests", operation=row.operation.hex(), reason=str(error))
             except (SignerAway, SignerSlow, ChainUnavailable) as error:
                 log.info(
@@ -181,6 +224,8 @@ class Runner:
         await self._around.gateway.wait_ready()
 
     async def _once(self, row: OperationRow, began: float, *, first: bool) -> None:
+        if row.operation in self._held:
+            raise _Held
         database = self._around.store.database
         kind, current, taken = _KINDS[row.kind], row, 0
         if not first or row.status != "queued":

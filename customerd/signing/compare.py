@@ -19,6 +19,8 @@ from customerd.channels.escrows import escrows as all_escrows
 from customerd.channels.record import Channel, Escrow, State, Status
 from customerd.operations import queries as operations
 from customerd.operations.queries import AttemptRow
+from customerd.recovery import ledger
+from customerd.recovery import queries as recovery
 from customerd.store.events import Change, Store
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.service.logging import get_logger
@@ -178,6 +180,13 @@ async def _records(gateway: Gateway) -> Iterable[wire.Record]:
             return found
 
 
+async def record_of(gateway: Gateway, channel: bytes) -> wire.Record | None:
+    """Return the signer's record of one channel; raises SignerAway."""
+    before = (int.from_bytes(channel) - 1).to_bytes(32)
+    page = await gateway.request(wire.RECORDS, wire.RecordsParams(after=before, limit=1))
+    return next((record for record in page.records if record.channel == channel), None)
+
+
 async def _in_flight(store: Store) -> dict[bytes, AttemptRow]:
     """Return by channel the request of the operation at work on it, where one was written."""
     found: dict[bytes, AttemptRow] = {}
@@ -318,7 +327,10 @@ async def _adopt(store: Store, channel: bytes, record: wire.Record) -> None:
 
 
 async def _take_record(store: Store, channel: Channel, record: wire.Record) -> None:
-    """Take over what an old database does not know; the channel pays no more until recovered."""
+    """Take over what an old database does not know; the channel pays no more until recovered.
+
+    What is queued waits for the user's word: nobody knows what was cancelled or done since.
+    """
     log.error("database_went_back", channel=channel.label, proved=record.proved.index)
 
     async def body(change: Change) -> None:
@@ -327,9 +339,14 @@ async def _take_record(store: Store, channel: Channel, record: wire.Record) -> N
         )
         row = await adopt(change, row, record)
         values: dict[str, Any] = {"doubtful": True}
-        if row.authorized is not None and row.state not in (Status.ASKED, Status.DECIDED):
-            values |= {"index": None, "token": None, "status": "suspect"}
+        if record.closing is not None and row.authorized is not None:
+            values |= {"status": "decided", "closing": row.authorized}
+        elif row.authorized is not None and row.state not in (Status.ASKED, Status.DECIDED):
+            values["status"] = "suspect"
         await queries.update_channel(change, row, **values)
+        await ledger.enter_record(change, row, record, receipt=None)
+        if held := await recovery.hold_queue(change):
+            change.event("operation", "held", count=held)
         change.event("channel", "database_went_back", channel=row.channel, label=row.label)
 
     await store.change(body)

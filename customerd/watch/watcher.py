@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -112,6 +112,8 @@ class Watcher:
         self._guard_lane = Lane(client, store.database, guard, name="guard", policy=self._policy)
         self._wallet_lane: Lane | None = None
         self._gateway: Gateway | None = None
+        self.recover: Callable[[Channel], Awaitable[None]] = _nobody_recovers
+        """Asks for a recovery of a channel; set by whoever has the operations."""
         self._escrows: dict[bytes, Escrow] = {}
         self._dirty: set[bytes] = set()
         self._restless: set[bytes] = set()
@@ -620,10 +622,22 @@ class Watcher:
                 await self._dispute(sender, row, state, deadline)
             case Action.RECORD:
                 await self._record_end(row, escrow, records)
-            case Action.REOPEN:
-                await self._reopen(row)
-            case _:
-                return
+            case Action.REOPEN | Action.ASK_MERCHANT:
+                await self._take_up(action, row, records.head)
+
+    async def _take_up(self, action: Action, row: Channel, record: ChannelRecord) -> None:
+        """Reopen a record; or have a suspect channel walked forward.
+
+        One from a backup is walked at the user's word, or when it presses: walking shows the
+        merchant that the payments asked for belong together.
+        """
+        assert self._gateway is not None
+        if action is Action.REOPEN:
+            await self._reopen(row)
+            return
+        in_time = not row.restored or record.status is ChannelStatus.EXPIRING
+        if row.state is Status.SUSPECT and self._gateway.ready and in_time:
+            await self.recover(row)
 
     def _act_before(self, record: ChannelRecord) -> int | None:
         if not record.deadline:
@@ -790,3 +804,7 @@ def _stuck_alarm(row: TransactionRow) -> Alarm:
         subject=row.purpose,
         deadline=row.deadline,
     )
+
+
+async def _nobody_recovers(_channel: Channel) -> None:
+    """Before the operations are there nothing is recovered."""

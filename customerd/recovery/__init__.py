@@ -1,0 +1,1 @@
+"""Bringing channels back: walking them forward, finding them on the chain, backups."""
