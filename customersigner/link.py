@@ -28,6 +28,8 @@ STABLE_AFTER: Final = 1.0
 """Seconds after which a link counts as having worked, so that the next one is dialled at once."""
 QUIET: Final = 0.2
 """Seconds without a request after which the signer prepares its tables."""
+AFTERWARDS: Final = 0.002
+"""Seconds after an answer until the next proof is prepared: the answer leaves first."""
 INTRODUCTION_TIMEOUT: Final = 10.0
 
 log = get_logger("customersigner.link")
@@ -178,7 +180,9 @@ class Link:
         handlers = Handlers(task_group=group)
         handlers.register(wire.PING, self._ping)
         for method, answer in self._signer.methods().items():
-            handlers.register(method, self._queued(answer))
+            queued = self._queued(answer)
+            completing = method is wire.PAY_COMPLETE
+            handlers.register(method, self._preparing(queued, group) if completing else queued)
         return handlers
 
     def _ping(self, _params: wire.Nothing, _peer: Peer) -> wire.Done:
@@ -192,6 +196,22 @@ class Link:
             self._hear()
             self._asked = self._heard
             return await self._worker.run(answer, params)
+
+        return handle
+
+    def _preparing(
+        self, answer: Callable[[Any, Peer], Awaitable[msgspec.Struct]], group: asyncio.TaskGroup
+    ) -> Callable[[Any, Peer], Awaitable[msgspec.Struct]]:
+        """Answer as ever; then prepare the next payment, while daemon and merchant are at work."""
+
+        async def prepare() -> None:
+            await asyncio.sleep(AFTERWARDS)
+            await self._worker.run(self._signer.prepare)
+
+        async def handle(params: Any, peer: Peer) -> msgspec.Struct:
+            answered = await answer(params, peer)
+            group.create_task(prepare())
+            return answered
 
         return handle
 

@@ -40,6 +40,7 @@ class Signer:
         self.policy = policy
         self._store = store
         self._keys: dict[tuple[int, bytes], PublicKey] = {}
+        self._prepared: dict[tuple[int, bytes], abacus.PreparedPay] = {}
 
     def methods(self) -> dict[Method[Any, Any], Callable[[Any], msgspec.Struct]]:
         """Each method but the ping, which needs nothing, and what answers it."""
@@ -82,6 +83,12 @@ class Signer:
         proof = abacus.prove_establish(key, session, state, blindings)
         with suppress(InvalidSignature):
             abacus.check_blinded(key, proof[:96], state, blindings.state)
+
+    def prepare(self) -> None:
+        """Do most of the next payment's proof ahead, at every key in use that lacks it."""
+        for name, key in self._keys.items():
+            if name not in self._prepared:
+                self._prepared[name] = abacus.prepare_pay(key)
 
     @staticmethod
     def practise() -> None:
@@ -214,6 +221,7 @@ class Signer:
             _state(secrets, payment.new),
             params.amount,
             secrets.pay_blindings(params.index, params.attempt, params.amount),
+            prepared=self._prepared.pop((terms.chain_id, terms.escrow), None),
         )
         self._write(known, payment.channel)
         return wire.PayProof(abacus.encode_scalar(old.nonce), proof)

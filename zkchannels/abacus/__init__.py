@@ -26,7 +26,7 @@ from zkchannels.abacus.establish import (
 )
 from zkchannels.abacus.keys import PublicKey, SecretKey
 from zkchannels.abacus.parameters import CLOSE, MAX_BALANCE, R
-from zkchannels.abacus.pay_prover import PayBlindings, prove_pay
+from zkchannels.abacus.pay_prover import PayBlindings, PreparedPay, prepare_pay, prove_pay
 from zkchannels.abacus.pay_verifier import PayCommitments, verify_pay
 from zkchannels.abacus.pay_wire import PAY_PROOF_LENGTH
 from zkchannels.abacus.recovery import establish_commitments, pay_commitments
@@ -50,6 +50,7 @@ __all__ = [
     "InvalidStatement",
     "PayBlindings",
     "PayCommitments",
+    "PreparedPay",
     "PublicKey",
     "R",
     "SecretKey",
@@ -63,6 +64,7 @@ __all__ = [
     "establish_commitments",
     "lock_of",
     "pay_commitments",
+    "prepare_pay",
     "prove_establish",
     "prove_pay",
     "use_backend",

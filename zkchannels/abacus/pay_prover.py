@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Self
 
@@ -109,6 +110,43 @@ class Payment:
         return self.new.merchant_balance if self.amount >= 0 else self.new.customer_balance
 
 
+class PreparedPay:
+    """The half of a pay proof that needs neither states nor session: its masks; secret.
+
+    For one proof alone: two proofs under the same masks tell the merchant what they hide. So it is
+    taken once, in the process that made it, and must not outlive that process in any copy.
+    """
+
+    __slots__ = ("_made", "_process", "key", "refund")
+
+    def __init__(self, key: PublicKey, *, refund: bool) -> None:
+        masks = PayMasks.draw()
+        self._made: list[tuple[PayMasks, Masks]] = [(masks, _mask(points_of(key), refund, masks))]
+        self._process = os.getpid()
+        self.key = key
+        self.refund = refund
+
+    def take(self, key: PublicKey, *, refund: bool) -> tuple[PayMasks, Masks] | None:
+        """Return the masks and their points, or None when they are of no use for this proof."""
+        if self._process != os.getpid() or self.key is not key or self.refund is not refund:
+            return None
+        # Popping is atomic: of two threads one gets them.
+        try:
+            return self._made.pop()
+        except IndexError:
+            return None
+
+
+def prepare_pay(key: PublicKey, *, refund: bool = False) -> PreparedPay:
+    """Do most of a proof's work before the payment is known, for `prove_pay`.
+
+    Args:
+        key: the merchant's key; the same object is to be given to `prove_pay`
+        refund: whether the amount will be negative
+    """
+    return PreparedPay(key, refund=refund)
+
+
 def prove_pay(  # noqa: PLR0917 - the statement has this many parts
     key: PublicKey,
     context: bytes,
@@ -118,6 +156,8 @@ def prove_pay(  # noqa: PLR0917 - the statement has this many parts
     new: State,
     amount: int,
     blindings: PayBlindings,
+    *,
+    prepared: PreparedPay | None = None,
 ) -> bytes:
     """Prove that a new state follows from a signed one by moving an amount to the merchant.
 
@@ -130,6 +170,7 @@ def prove_pay(  # noqa: PLR0917 - the statement has this many parts
         new: the state after the payment
         amount: positive: the customer pays; negative: a refund
         blindings: of the three commitments
+        prepared: from `prepare_pay`; it is used up, or ignored when it does not fit
 
     Returns:
         the proof, 1,920 bytes
@@ -142,7 +183,10 @@ def prove_pay(  # noqa: PLR0917 - the statement has this many parts
     check_payment(old, new, amount)
     ensure_checked(key, token, old, token_blinding)
     payment = Payment(old, token, token_blinding, new, amount, blindings)
-    return prove_pay_with(key, context, payment, PayMasks.draw()).to_bytes()
+    taken = None if prepared is None else prepared.take(key, refund=amount < 0)
+    if taken is None:
+        return prove_pay_with(key, context, payment, PayMasks.draw()).to_bytes()
+    return _prove(key, context, payment, *taken).to_bytes()
 
 
 def check_payment(old: State, new: State, amount: int) -> None:
@@ -162,10 +206,16 @@ def check_payment(old: State, new: State, amount: int) -> None:
 
 def prove_pay_with(key: PublicKey, context: bytes, payment: Payment, masks: PayMasks) -> PayProof:
     """Do the work of prove_pay with given masks, for this package and its test vectors."""
+    mask_points = _mask(points_of(key), payment.amount < 0, masks)
+    return _prove(key, context, payment, masks, mask_points)
+
+
+def _prove(
+    key: PublicKey, context: bytes, payment: Payment, masks: PayMasks, mask_points: Masks
+) -> PayProof:
     points = points_of(key)
     digits = decompose(payment.falling_balance)
     commitments = _commit(points, payment, masks, digits)
-    mask_points = _mask(points, payment.amount, masks)
     transcript = PayTranscript(key, context, payment.old.nonce, payment.amount)
     y = transcript.digits_challenge(commitments, mask_points)
     coefficients = [
@@ -203,12 +253,12 @@ def _commit(points: KeyPoints, payment: Payment, masks: PayMasks, digits: list[i
     return Commitments(*map(backend.encode_g1, (token1, token2, state, close, lock, committed)))
 
 
-def _mask(points: KeyPoints, amount: int, masks: PayMasks) -> Masks:
+def _mask(points: KeyPoints, refund: bool, masks: PayMasks) -> Masks:
     backend = points.backend
     bases = points.generators
     falling = recompose(masks.digits)
     other = masks.other_balance
-    customer, merchant = (falling, other) if amount >= 0 else (other, falling)
+    customer, merchant = (other, falling) if refund else (falling, other)
     state, close = commit_pair(
         points,
         (masks.state, masks.close),

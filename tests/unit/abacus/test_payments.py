@@ -20,6 +20,7 @@ from zkchannels.abacus import (
     check_blinded,
     closing_authorization,
     lock_of,
+    prepare_pay,
     prove_pay,
     verify_closing,
     verify_lock_opening,
@@ -214,3 +215,55 @@ def test_modes_return_the_same_commitments(merchant: SecretKey, opened: Tokened)
         for key in (merchant, merchant.public)
     }
     assert len(results) == 1
+
+
+def test_a_prepared_proof_verifies_and_is_used_once() -> None:
+    """Masks that were made ahead prove one payment; the next proof draws its own."""
+    key = SecretKey.generate()
+    customer = Customer(key)
+    token = customer.establish(1000, 500)
+    new, blindings = customer.next_state(token.state, 50)
+    prepared = prepare_pay(key.public)
+    proofs = [
+        prove_pay(
+            key.public,
+            CONTEXT,
+            token.state,
+            token.token,
+            token.blinding,
+            new,
+            50,
+            blindings,
+            prepared=prepared,
+        )
+        for _ in range(2)
+    ]
+    for proof in proofs:
+        verify_pay(key, CONTEXT, token.state.nonce, 50, proof)
+    # The only mask that is sent lies behind the six commitments.
+    assert proofs[0][288:384] != proofs[1][288:384]
+
+
+@pytest.mark.parametrize("refund", [False, True])
+def test_a_preparation_for_another_proof_is_left_alone(refund: bool) -> None:
+    """Masks for the other direction or for another key are not used, and stay usable."""
+    key, other = SecretKey.generate(), SecretKey.generate()
+    customer = Customer(key)
+    token = customer.establish(1000, 500)
+    amount = -50 if refund else 50
+    new, blindings = customer.next_state(token.state, amount)
+    wrong = (prepare_pay(key.public, refund=not refund), prepare_pay(other.public, refund=refund))
+    for prepared in wrong:
+        proof = prove_pay(
+            key.public,
+            CONTEXT,
+            token.state,
+            token.token,
+            token.blinding,
+            new,
+            amount,
+            blindings,
+            prepared=prepared,
+        )
+        verify_pay(key, CONTEXT, token.state.nonce, amount, proof)
+        assert prepared.take(prepared.key, refund=prepared.refund) is not None

@@ -116,13 +116,15 @@ def _values(masks: PayMasks) -> list[int]:
 # In a process of its own: forking is safe only where no other thread runs.
 FORKING = """
 from multiprocessing import get_context
-from zkchannels.abacus import SecretKey
+from zkchannels.abacus import SecretKey, prepare_pay
 from zkchannels.abacus.keys import RecentSet
 from zkchannels.abacus.pay_prover import PayMasks
 
 KEY = SecretKey.generate()
+PREPARED = prepare_pay(KEY.public)
 
 def draw(_):
+    assert PREPARED.take(KEY.public, refund=False) is None, "shared with another process"
     signature = KEY.blind_sign(KEY.public.to_bytes()[:48])
     return PayMasks.draw().token_factor, signature[:48].hex()
 
