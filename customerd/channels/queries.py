@@ -86,9 +86,9 @@ async def state_at(database: Database, channel: bytes, index: int) -> State | No
     )
 
 
-async def insert_escrow(change: Change, escrow: Escrow) -> None:
+def insert_escrow(writes: Writes, escrow: Escrow) -> None:
     """Remember an escrow; the same address with other values violates a constraint of the chain."""
-    await change.execute(
+    statement = Statement(
         """
         insert into escrow values (%(escrow)s, %(chain_id)s, %(merchant)s, %(token)s, %(symbol)s,
             %(decimals)s, %(unit)s, %(delay)s, %(g1_half)s, %(escrow_key)s)
@@ -96,10 +96,11 @@ async def insert_escrow(change: Change, escrow: Escrow) -> None:
         """,
         msgspec.structs.asdict(escrow),
     )
+    writes.add(statement)
 
 
-async def insert_channel(
-    change: Change,
+def insert_channel(
+    writes: Writes,
     *,
     channel: bytes,
     label: str,
@@ -110,8 +111,8 @@ async def insert_channel(
     customer_deposit: int,
     merchant_deposit: int,
 ) -> None:
-    """Insert a new channel; raises psycopg.errors.UniqueViolation when the label is taken."""
-    await change.execute(
+    """Add a new channel; its commit raises psycopg.errors.UniqueViolation for a taken label."""
+    statement = Statement(
         """
         insert into channel (channel, label, escrow, host, port, salt, customer_deposit,
             merchant_deposit, status, customer_balance, merchant_balance)
@@ -130,6 +131,7 @@ async def insert_channel(
             "merchant_deposit": merchant_deposit,
         },
     )
+    writes.add(statement)
 
 
 async def delete_new_channel(change: Change, channel: bytes) -> None:

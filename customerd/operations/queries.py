@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from customerd.store.events import Change
-from customerd.store.writes import Occurrences, Statement, Writes
+from customerd.store.writes import Statement, Writes
 from zkchannels.store.database import Database
 
 ENDED = frozenset({"done", "refused", "cancelled"})
 
 _OPERATION = """
-operation.operation, operation.number, operation.kind, operation.channel, operation.label,
+operation.operation, operation.kind, operation.channel, operation.label,
 operation.amount, operation.note, operation.force, operation.parameters,
 operation.idempotency_key, operation.status, operation.step, operation.error_kind,
 operation.error_message, extract(epoch from operation.created)::float8,
@@ -29,7 +30,6 @@ class OperationRow(msgspec.Struct, frozen=True):
     """One row of the table `operation`, with the receipt of its payment."""
 
     operation: bytes
-    number: int
     kind: str
     channel: bytes | None
     label: str
@@ -145,8 +145,8 @@ async def attempt_of(database: Database, operation: bytes) -> AttemptRow | None:
     )
 
 
-async def insert_operation(
-    change: Change,
+def insert_operation(
+    writes: Writes,
     *,
     operation: bytes,
     kind: str,
@@ -158,14 +158,16 @@ async def insert_operation(
     parameters: bytes,
     idempotency_key: str | None,
 ) -> OperationRow:
-    """Insert a queued operation; raises psycopg.errors.UniqueViolation for a used key."""
-    cursor = await change.connection.execute(
+    """Add a queued operation to the writes, and return it.
+
+    Their commit raises psycopg.errors.UniqueViolation for a used key.
+    """
+    statement = Statement(
         """
         insert into operation (operation, kind, channel, label, amount, note, force, parameters,
             idempotency_key)
         values (%(operation)s, %(kind)s, %(channel)s, %(label)s, %(amount)s, %(note)s, %(force)s,
             %(parameters)s, %(idempotency_key)s)
-        returning number, extract(epoch from created)::float8
         """,
         {
             "operation": operation,
@@ -179,7 +181,8 @@ async def insert_operation(
             "idempotency_key": idempotency_key,
         },
     )
-    change.event(
+    writes.add(statement)
+    writes.event(
         "operation",
         "queued",
         channel=channel,
@@ -187,12 +190,9 @@ async def insert_operation(
         operation=operation,
         operation_kind=kind,
     )
-    inserted = await cursor.fetchone()
-    assert inserted is not None
-    number, created = inserted
+    now = time.time()
     return OperationRow(
         operation=operation,
-        number=number,
         kind=kind,
         channel=channel,
         label=label,
@@ -205,8 +205,8 @@ async def insert_operation(
         step=None,
         error_kind=None,
         error_message=None,
-        created=created,
-        updated=created,
+        created=now,
+        updated=now,
         receipt=None,
         service_note=None,
     )
@@ -296,15 +296,16 @@ class StepTrail:
         if (steps := self._steps(status)) is not None:
             writes.add(steps)
         writes.add(self._outcome(status, details), otherwise=OperationEnded)
-        self._tell(writes, status, details)
-
-    async def write(self, change: Change, *, status: str = "running", **details: Any) -> None:
-        """Write the same in a transaction that is open."""
-        if (steps := self._steps(status)) is not None:
-            await change.execute(*steps)
-        if not await change.execute(*self._outcome(status, details)):
-            raise OperationEnded
-        self._tell(change, status, details)
+        writes.event(
+            "operation",
+            status if status in ENDED else "step",
+            channel=self.row.channel,
+            label=self.row.label,
+            operation=self.row.operation,
+            operation_kind=self.row.kind,
+            step=self.current,
+            **details,
+        )
 
     def _steps(self, status: str) -> Statement | None:
         entries = list(self._unwritten)
@@ -341,18 +342,6 @@ class StepTrail:
                 "error_kind": details.get("error_kind"),
                 "error_message": details.get("error_message"),
             },
-        )
-
-    def _tell(self, occurrences: Occurrences, status: str, details: dict[str, Any]) -> None:
-        occurrences.event(
-            "operation",
-            status if status in ENDED else "step",
-            channel=self.row.channel,
-            label=self.row.label,
-            operation=self.row.operation,
-            operation_kind=self.row.kind,
-            step=self.current,
-            **details,
         )
 
     def committed(self) -> None:

@@ -134,7 +134,9 @@ class Run:
     async def _change(self, body: Body, status: str, **details: Any) -> None:
         async def change(change: Change) -> None:
             # The outcome first: a refused establish may then delete its channel.
-            await self.trail.write(change, status=status, **details)
+            writes = Writes()
+            self.trail.add_to(writes, status=status, **details)
+            await change.include(writes)
             await body(change)
 
         await self.around.store.change(change)

@@ -11,6 +11,7 @@ from customerd.operations import queries as operations
 from customerd.operations.queries import OperationRow
 from customerd.recovery import queries as recovery
 from customerd.store.events import Change, Store
+from customerd.store.writes import Writes
 
 _PARAMETERS = hashlib.sha256(b"recover").digest()
 
@@ -26,8 +27,9 @@ async def request(store: Store, channel: Channel) -> OperationRow:
         present = await recovery.unfinished_recovery(change, row.channel)
         if present is not None:
             return present
-        return await operations.insert_operation(
-            change,
+        writes = Writes()
+        queued = operations.insert_operation(
+            writes,
             operation=operation,
             kind="recover",
             channel=row.channel,
@@ -38,6 +40,8 @@ async def request(store: Store, channel: Channel) -> OperationRow:
             parameters=_PARAMETERS,
             idempotency_key=None,
         )
+        await change.include(writes)
+        return queued
 
     found = await store.change(write)
     if isinstance(found, OperationRow):

@@ -38,6 +38,7 @@ from customerd.signing.compare import register_escrow
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.signing.gateway import Gateway
 from customerd.store.events import Change, Event, Store
+from customerd.store.writes import Writes
 from customerd.watch.costs import GAS
 from customerd.watch.escrows import NotAnEscrow, read_escrow
 from customerd.watch.watcher import Watcher
@@ -467,34 +468,35 @@ class Owner:
         salt, operation = secrets.token_bytes(32), secrets.token_bytes(16)
         channel = channel_id(escrow.chain_id, escrow.escrow, account, salt).to_bytes(32)
 
-        async def write(change: Change) -> OperationRow:
-            await channels.insert_escrow(change, escrow)
-            await channels.insert_channel(
-                change,
-                channel=channel,
-                label=label,
-                escrow=escrow.escrow,
-                host=address.host,
-                port=address.port,
-                salt=salt,
-                customer_deposit=deposit,
-                merchant_deposit=merchant_deposit,
-            )
-            return await operations.insert_operation(
-                change,
-                operation=operation,
-                kind="establish",
-                channel=channel,
-                label=label,
-                amount=deposit,
-                note=params.note,
-                force=False,
-                parameters=digest,
-                idempotency_key=params.idempotency_key,
-            )
+        writes = Writes()
+        channels.insert_escrow(writes, escrow)
+        channels.insert_channel(
+            writes,
+            channel=channel,
+            label=label,
+            escrow=escrow.escrow,
+            host=address.host,
+            port=address.port,
+            salt=salt,
+            customer_deposit=deposit,
+            merchant_deposit=merchant_deposit,
+        )
+        queued = operations.insert_operation(
+            writes,
+            operation=operation,
+            kind="establish",
+            channel=channel,
+            label=label,
+            amount=deposit,
+            note=params.note,
+            force=False,
+            parameters=digest,
+            idempotency_key=params.idempotency_key,
+        )
 
         try:
-            return await self._parts.store.change(write)
+            await self._parts.store.write(writes)
+            return queued
         except psycopg.errors.UniqueViolation as error:
             if error.diag.constraint_name == "channel_label_key":
                 raise _label_taken(label) from None
@@ -579,22 +581,23 @@ class Owner:
     ) -> OperationRow:
         operation = secrets.token_bytes(16)
 
-        async def write(change: Change) -> OperationRow:
-            return await operations.insert_operation(
-                change,
-                operation=operation,
-                kind=kind,
-                channel=row.channel,
-                label=row.label,
-                amount=amount,
-                note=note,
-                force=force,
-                parameters=digest,
-                idempotency_key=key,
-            )
+        writes = Writes()
+        queued = operations.insert_operation(
+            writes,
+            operation=operation,
+            kind=kind,
+            channel=row.channel,
+            label=row.label,
+            amount=amount,
+            note=note,
+            force=force,
+            parameters=digest,
+            idempotency_key=key,
+        )
 
         try:
-            return await self._parts.store.change(write)
+            await self._parts.store.write(writes)
+            return queued
         except psycopg.errors.UniqueViolation:
             assert key is not None
             first = await self._repeated(key, digest)

@@ -34,6 +34,13 @@ class Change(Occurrences):
         cursor = await self.connection.execute(query, parameters)
         return cursor.rowcount
 
+    async def include(self, writes: Writes) -> None:
+        """Run what could have been a transaction of its own within this one."""
+        for statement, otherwise in writes.parts:
+            if not await self.execute(*statement) and otherwise is not None:
+                raise otherwise
+        self.pending.extend(writes.pending)
+
     async def write_events(self) -> list[Event]:
         """Insert the recorded events and return them with their numbers."""
         if not self.pending:
@@ -105,13 +112,16 @@ class Store:
         self.bus.publish(published)
         return result
 
-    async def write(self, writes: Writes) -> None:
+    async def write(self, writes: Writes) -> float:
         """Commit writes in one statement and publish their events once it is committed.
+
+        Returns the Unix time that they carry.
 
         Raises what a write's `otherwise` says, LeaseLost, and what Database.run_alone raises.
         """
-        row = await self.database.write(writes)
-        self.bus.publish(writes.numbered(*row))
+        last, time = await self.database.write(writes)
+        self.bus.publish(writes.numbered(last, time))
+        return time
 
     async def events(
         self,

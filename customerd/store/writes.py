@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -117,6 +118,11 @@ class Writes(Occurrences):
         `otherwise` is raised, and nothing is written at all, when it affects no row.
         """
         self._parts.append((statement, otherwise))
+
+    @property
+    def parts(self) -> Sequence[tuple[Statement, type[Exception] | None]]:
+        """The writes, each with what is raised when it affects no row."""
+        return self._parts
 
     def compose(self) -> Statement:
         """Return everything as one statement, whose row is for `numbered`."""
