@@ -426,7 +426,7 @@ class Follower:
         if not addresses:
             return blocks, []
         if wanted.first == wanted.last:
-            logs = await self._client.logs(addresses, block_hash=blocks[0].hash)
+            logs = await self._logs_of(addresses, blocks[0])
         else:
             logs = await self._logs(addresses, wanted.first, wanted.last)
             (again,) = await self._blocks([block_request(wanted.last)])
@@ -442,6 +442,16 @@ class Follower:
             if isinstance(answer, ChainError):
                 raise answer
         return found
+
+    async def _logs_of(self, addresses: Sequence[bytes], block: Block) -> list[Log]:
+        """Ask for the logs of one block; raises MovedError when it is not on the chain any more."""
+        try:
+            return await self._client.logs(addresses, block_hash=block.hash)
+        except ChainError:
+            (now,) = await self._blocks([block_request(block.number)])
+            if now is None or now.hash != block.hash:
+                raise MovedError from None
+            raise
 
     async def _logs(self, addresses: Sequence[bytes], first: int, last: int) -> list[Log]:
         """Ask for the logs of a range; a node that finds it too large gets smaller ones."""

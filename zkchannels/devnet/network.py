@@ -35,6 +35,7 @@ from zkchannels.jsonrpc.errors import RequestTimeout, RpcError
 ETHER = 10**18
 DELAY = 3600
 MARGIN = 600
+FINALITY = 2
 TOKEN_SYMBOL = "TEST"  # noqa: S105 - the name of an asset
 TOKEN_DECIMALS = 6
 REFUND_LIMIT = 2**62
@@ -66,11 +67,13 @@ class Network:
         merchants: tuple[str, ...] = ("coffee", "bakery"),
         delay: int = DELAY,
         margin: int = MARGIN,
+        finality: int = FINALITY,
     ) -> None:
         self.directory = directory
         self.block_time = block_time
         self.delay = delay
         self.margin = margin
+        self.finality = finality
         self._postgres = postgres
         self._shared_cluster = cluster
         self._merchant_names = merchants
@@ -128,7 +131,7 @@ class Network:
         """Start anvil where $ANVIL names one, else the embedded chain; deploy the test token."""
         if os.environ.get("ANVIL"):
             state = self.directory / "anvil.json"
-            anvil = Anvil(block_time=self.block_time, state=state)
+            anvil = Anvil(block_time=self.block_time, state=state, finality=self.finality)
             self.chain = self._stack.enter_context(anvil)
         else:
             self.chain = self._stack.enter_context(Embedded(block_time=self.block_time))
@@ -186,6 +189,10 @@ class Network:
         command = [sys.executable, "-m", "merchantd", "--config", str(config)]
         return json.loads(_run([*command, *arguments, "--json"]))
 
+    def nodes(self) -> list[str]:
+        """The endpoints that the daemon knows, preferred ones first."""
+        return [self.chain.url]
+
     def start_daemon(self) -> None:
         """Write the daemon's configuration and start it."""
         certificates = self.directory / "merchants.pem"
@@ -202,7 +209,7 @@ class Network:
             "[database]\n"
             f'dsn = "{self._database("customerd")}"\n'
             "[chain]\n"
-            f'endpoints = ["{self.chain.url}"]\n'
+            f"endpoints = {json.dumps(self.nodes())}\n"
             'poll = "2s"\n'
             f'margin = "{self.margin}s"\n'
             "[merchant]\n"
