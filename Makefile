@@ -11,10 +11,10 @@ python := .venv/bin/python
 # pytest's own options, for instance: make test PYTEST="-k store -x"
 PYTEST ?=
 
-.PHONY: help check test demo devnet bench clean environment demo-environment static
+.PHONY: help check test test-fault demo devnet bench clean environment demo-environment static
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: demo-environment ## a whole network on this machine tells its story, then is gone (about a minute)
 	@$(python) -m zkchannels.devnet demo
@@ -27,6 +27,9 @@ check: static ## the fast part: ruff, mypy --strict, import-linter, unit tests
 
 test: static ## everything: the fast part and all tests, in random order, warnings are errors
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m pytest tests $(PYTEST)
+
+test-fault: environment ## every crash point and every cut, and the nine failures of the reference system
+	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tests.fault $(PYTEST)
 
 bench: environment ## the benchmarks, each beside its comparison
 	@ANVIL="$$(tools/anvil)" && export ANVIL && missed=0; \

@@ -13,25 +13,34 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import TypeVar
 
 from tests.fault.control import When, names
 from tests.fault.lab import Lab
 from tests.fault.network import PROCESSES
-from tests.fault.scenarios import SCENARIOS, Scenario
+from tests.fault.proxy import ACTIONS, Action, Fault, Kind
+from tests.fault.scenarios import IN_TOKENS, SCENARIOS, Scenario
 
 WORKERS = max(2, min(4, len(os.sched_getaffinity(0))))
 TRIES = 3
 """How often a point is tried when its boundary was not passed, as time decides about a few."""
 LINES = 25
+_MESSAGE = re.compile(
+    r" (?P<kind>send|answer) (?P<other>merchant|signer|customer|daemon) (?P<method>[a-z.]+)$"
+)
 _WHENS: tuple[When, ...] = ("before", "after")
 _BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 _OF_THE_TEST = re.compile(r" (answer owner (?!establish|pay|refund|close)|notify owner)")
 """Answers to the questions of the test itself."""
-_PERIODIC = re.compile(r"signer\\.ping|renew_lease|hold$")
+_PAYMENTS = ("pay", "refund")
+_PERIODIC = re.compile(r"signer\.ping| lease commit")
+_OF_BLOCKS = re.compile(r"d (follower|watcher|heads) (commit|send)")
+"""What is passed with every block, whatever is at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,20 @@ class Point:
 
     def __str__(self) -> str:
         return f"{self.scenario}: {self.process} dies {self.when} “{self.name}”"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A message that something happens to on its way."""
+
+    scenario: str
+    link: str
+    kind: Kind
+    method: str
+    action: Action
+
+    def __str__(self) -> str:
+        return f"{self.scenario}: {self.action} the {self.kind} {self.method} ({self.link})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +90,38 @@ class Recording:
                     placed.append((place, Point(self.scenario, process, name, when)))
         return [point for _, point in sorted(placed, key=lambda pair: pair[0])]
 
+    def messages(self) -> Iterator[tuple[str, Kind, str]]:
+        """Return link, kind and method of every message that was sent, each once."""
+        found: dict[tuple[str, Kind, str], None] = {}
+        for process, names_ in self.passed.items():
+            for name in names_:
+                match = _MESSAGE.search(name)
+                if match is None:
+                    continue
+                kind: Kind = "request" if match["kind"] == "send" else "answer"
+                link = "signer"
+                if "merchant" in (match["other"], process.partition("-")[0][:8]):
+                    link = "bakery" if self.scenario == IN_TOKENS else "coffee"
+                found[link, kind, match["method"]] = None
+        yield from found
+
+    def cuts(self) -> list[Cut]:
+        """Return everything that is done to the messages of the operation."""
+        return [
+            Cut(self.scenario, *message, action)
+            for message in self.messages()
+            for action in ACTIONS
+            # Who waits for an answer has only that connection, and a signer has only one link:
+            # while a line is held there, nothing can go on without it.
+            if action != "late" or (message[0] != "signer" and message[1] == "request")
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of a point; `trouble` is empty when it was survived."""
 
-    point: Point
+    point: Point | Cut
     seconds: float
     trouble: str
     logs: str
@@ -87,14 +136,43 @@ def record(lab: Lab, scenario: Scenario) -> Recording:
     lab.calm()
     lab.check_books()
     passed = {
-        process: _points_of(names(lab.network.controls[process].passages(position)))
+        process: _points_of(
+            names(lab.network.controls[process].passages(position)), blocks=scenario.blocks
+        )
         for process, position in since.items()
     }
     return Recording(scenario.name, passed)
 
 
-def _points_of(found: Iterable[str]) -> list[str]:
-    return [n for n in found if not _OF_THE_TEST.search(n) and not _PERIODIC.search(n)]
+def _without_payments(recordings: Sequence[Recording]) -> list[Recording]:
+    """Leave out of every operation the points of the payments that are made in it as a check."""
+    paid: dict[str, set[str]] = {}
+    for recording in recordings:
+        if recording.scenario in _PAYMENTS:
+            for process, passed in recording.passed.items():
+                paid.setdefault(process.partition("-")[0], set()).update(passed)
+    return [
+        recording
+        if recording.scenario in _PAYMENTS
+        else Recording(
+            recording.scenario,
+            {
+                process: [n for n in passed if n not in paid.get(process.partition("-")[0], ())]
+                for process, passed in recording.passed.items()
+            },
+        )
+        for recording in recordings
+    ]
+
+
+def _points_of(found: Iterable[str], *, blocks: bool) -> list[str]:
+    return [
+        name
+        for name in found
+        if not _OF_THE_TEST.search(name)
+        and not _PERIODIC.search(name)
+        and (blocks or not _OF_BLOCKS.search(name))
+    ]
 
 
 def attempt(lab: Lab, point: Point) -> bool:
@@ -117,10 +195,34 @@ def attempt(lab: Lab, point: Point) -> bool:
     return control.fired(position)
 
 
-def _try(lab: Lab, point: Point) -> Result:
+def attempt_cut(lab: Lab, cut: Cut) -> bool:
+    """Run the cut's operation with that message hit; return whether it came by.
+
+    Raises Stuck, Unfit, or what else shows that it was not survived.
+    """
+    scenario, proxy = _BY_NAME[cut.scenario], lab.network.proxies[cut.link]
+    scenario.prepare(lab)
+    lab.calm()
+    proxy.arm(Fault(cut.kind, cut.method, cut.action))
+    try:
+        scenario.run(lab)
+    finally:
+        proxy.release()
+    if cut.link == "signer":
+        # It would dial again more and more slowly, as its links last for moments only.
+        lab.network.signer.kill()
+    lab.calm()
+    lab.check_books()
+    return proxy.struck
+
+
+def _try(lab: Lab, point: Point | Cut) -> Result:
     began, trouble = time.monotonic(), ""
     try:
-        if not any(attempt(lab, point) for _ in range(TRIES)):
+        for _ in range(TRIES):
+            if attempt(lab, point) if isinstance(point, Point) else attempt_cut(lab, point):
+                break
+        else:
             trouble = "the boundary was not passed"
     except Exception:
         trouble = traceback.format_exc(limit=-4)
@@ -141,13 +243,16 @@ def _logs(directory: Path) -> str:
 
 
 def _work(
-    directory: str, tasks: Queue[str | Point | None], results: Queue[Recording | Result]
+    directory: str,
+    proxied: bool,
+    tasks: Queue[str | Point | Cut | None],
+    results: Queue[Recording | Result],
 ) -> None:
     """Build a network, take tasks until None; a network that a point broke is replaced."""
     number, task = 0, tasks.get()
     while task is not None:
         number += 1
-        with Lab(Path(directory) / str(number)) as lab:
+        with Lab(Path(directory) / str(number), proxied=proxied) as lab:
             while task is not None:
                 if isinstance(task, str):
                     results.put(record(lab, _BY_NAME[task]))
@@ -163,13 +268,14 @@ def _work(
 class Campaign:
     """Workers with a network each; use as a context manager."""
 
-    def __init__(self, directory: Path, *, workers: int = WORKERS) -> None:
+    def __init__(self, directory: Path, *, proxied: bool = False, workers: int = WORKERS) -> None:
         context = multiprocessing.get_context("spawn")
-        self._tasks: Queue[str | Point | None] = context.Queue()
+        self._tasks: Queue[str | Point | Cut | None] = context.Queue()
         self._results: Queue[Recording | Result] = context.Queue()
         self._workers = [
             context.Process(
-                target=_work, args=(str(directory / str(number)), self._tasks, self._results)
+                target=_work,
+                args=(str(directory / str(number)), proxied, self._tasks, self._results),
             )
             for number in range(workers)
         ]
@@ -195,9 +301,9 @@ class Campaign:
             recording = self._next()
             assert isinstance(recording, Recording)
             found[recording.scenario] = recording
-        return [found[name] for name in order]
+        return _without_payments([found[name] for name in order])
 
-    def run(self, points: Iterable[Point]) -> Iterator[Result]:
+    def run(self, points: Iterable[Point | Cut]) -> Iterator[Result]:
         """Try every point; results come as they are there."""
         given = list(points)
         for point in given:
@@ -216,24 +322,86 @@ class Campaign:
                     raise RuntimeError("a worker of the campaign ended") from None
 
 
+# -- which points, and what came of them -------------------------------------------------------
+
+SHARE = "FAULT_SHARE"
+"""Environment variable: one of how many points is tried beside those of payments; 1 is all."""
+SHOWN = 3
+T = TypeVar("T", Point, Cut)
+
+
+def chosen(points: Sequence[T]) -> list[T]:
+    """Return all points of payments, and of the rest a share that changes by the day."""
+    share = int(os.environ.get(SHARE, "3"))
+    day = datetime.now(UTC).toordinal()
+    rest = [point for point in points if point.scenario not in _PAYMENTS]
+    picked = set(rest[day % share :: share])
+    return [point for point in points if point.scenario in _PAYMENTS or point in picked]
+
+
+def report(results: Sequence[Result]) -> str:
+    """Return a plain table of what was not survived, and the first of it with all logs' ends."""
+    failed = [result for result in results if result.trouble]
+    lines = [f"{len(failed)} of {len(results)} were not survived:"]
+    for result in failed:
+        why = result.trouble.strip().splitlines()[-1]
+        lines.append(f"  {result.point}\n      {why}")
+    for result in failed[:SHOWN]:
+        lines += ["", f"=== {result.point}", result.trouble, result.logs]
+    return "\n".join(lines)
+
+
+class Tally:
+    """How many of what were tried and survived in this run of the tests."""
+
+    def __init__(self) -> None:
+        self._counted: dict[str, tuple[int, int]] = {}
+
+    def count(self, what: str, results: Sequence[Result]) -> None:
+        """Take note of results."""
+        survived = sum(not result.trouble for result in results)
+        self._counted[what] = (survived, len(results))
+
+    def lines(self) -> list[str]:
+        """Return one line for each kind, crash points last."""
+        return [
+            f"{what}: {survived} of {tried} survived"
+            for what, (survived, tried) in sorted(self._counted.items(), reverse=True)
+        ]
+
+    @property
+    def whole(self) -> bool:
+        """Whether something was tried, and everything survived."""
+        return bool(self._counted) and all(s == n for s, n in self._counted.values())
+
+
+TALLY = Tally()
+
+
 def main() -> int:
     """Run a part of the points while working on it: names of scenarios, or nothing for all."""
-    chosen = [s for s in SCENARIOS if not sys.argv[1:] or s.name in sys.argv[1:]]
-    with tempfile.TemporaryDirectory(prefix="fault-", dir="/dev/shm") as directory:
-        began = time.monotonic()
-        with Campaign(Path(directory)) as campaign:
-            points = [point for found in campaign.record(chosen) for point in found.points()]
-            _say(f"{time.monotonic() - began:.1f} s, {len(points)} points")
-            survived = 0
-            for result in campaign.run(points):
-                survived += not result.trouble
-                word = "FAIL" if result.trouble else "ok"
-                _say(f"{result.seconds:6.2f} {word:4} {result.point}")
-                if result.trouble:
-                    _say(f"{result.trouble}\n{result.logs}")
-        _say(f"{time.monotonic() - began:.1f} s")
-    _say(f"crash points: {survived} of {len(points)} survived")
-    return survived != len(points)
+    cuts = "cuts" in sys.argv
+    names_ = set(sys.argv[1:]) - {"cuts"}
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="fault-", dir="/dev/shm") as directory,
+        Campaign(Path(directory), proxied=cuts) as campaign,
+    ):
+        recordings = campaign.record(s for s in SCENARIOS if not names_ or s.name in names_)
+        points: list[Point | Cut] = []
+        for recording in recordings:
+            points += recording.cuts() if cuts else recording.points()
+        _say(f"{time.monotonic() - began:.1f} s, {len(points)} points")
+        results = []
+        for result in campaign.run(points):
+            results.append(result)
+            word = "FAIL" if result.trouble else "ok"
+            _say(f"{result.seconds:6.2f} {word:4} {result.point}")
+            if result.trouble:
+                _say(f"{result.trouble}\n{result.logs}")
+    TALLY.count("cuts" if cuts else "crash points", results)
+    _say(f"{time.monotonic() - began:.1f} s\n" + "\n".join(TALLY.lines()))
+    return not TALLY.whole
 
 
 def _say(text: str) -> None:

@@ -49,11 +49,14 @@ class Unfit(AssertionError):
 class Lab:
     """A network, what is known of its channels, and the checks; a context manager."""
 
-    def __init__(self, directory: Path) -> None:
-        self.network = FaultNetwork(directory, postgres=THROWAWAY)
+    def __init__(self, directory: Path, *, proxied: bool = False) -> None:
+        self.network = FaultNetwork(directory, proxied=proxied, postgres=THROWAWAY)
         self.world = World(self.network, prefix="lab")
         self._keys = (f"key-{number}" for number in itertools.count(1))
         self._labels = (f"channel-{number}" for number in itertools.count(1))
+        self._connections: dict[str, psycopg.Connection[tuple[Any, ...]]] = {}
+        self.away: set[str] = set()
+        """Processes that are down because the test wants them to be."""
         self.purse = ""
         """The channel that all payments share."""
         self.spare: list[str] = []
@@ -64,6 +67,8 @@ class Lab:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for connection in self._connections.values():
+            connection.close()
         self.network.__exit__()
 
     def new_label(self) -> str:
@@ -99,6 +104,12 @@ class Lab:
         self.network.chain.increase_time(self.network.delay + 1)
         return True
 
+    def is_idle(self, label: str) -> bool | None:
+        """Return whether a channel can pay, after all comparisons."""
+        if self.world.rpc("getinfo")["missing"]:
+            return None
+        return True if self.world.show(label)["status"] == "idle" else None
+
     def is_closed(self, label: str) -> bool | None:
         """Return whether daemon and merchant have both recorded the end."""
         if self.world.show(label)["status"] != "closed":
@@ -113,13 +124,23 @@ class Lab:
         """Start every program that ended; what ended it is not armed any more."""
         for process in PROCESSES:
             service = self.network.service(process)
-            if service.running:
+            if service.running or process in self.away:
                 continue
             self.network.controls[process].disarm()
             service.start()
 
+    def keep_down(self, process: str) -> None:
+        """End a process for the time being."""
+        self.away.add(process)
+        self.network.service(process).kill()
+
+    def bring_back(self, process: str) -> None:
+        """Start a process that was kept down."""
+        self.away.discard(process)
+        self.revive()
+
     def drive(self, goal: Callable[[], T | None], *, blocks: bool = False) -> T:
-        """Ask for the goal until it is there, restarting what ends, and mining if `blocks`.
+        """Ask for the goal until it is there, restarting what ends, with blocks if they are needed.
 
         Raises Stuck when it does not come by itself.
         """
@@ -127,9 +148,9 @@ class Lab:
         trouble: object = "nothing"
         while time.monotonic() < deadline:
             self.revive()
-            if blocks:
-                self.network.chain.mine()
             try:
+                if blocks:
+                    self._next_block(self.world.rpc("getinfo"))
                 found = goal()
             except (ConnectError, ConnectionLost, RequestTimeout, OSError) as error:
                 trouble = error
@@ -174,29 +195,50 @@ class Lab:
 
     def calm(self) -> None:
         """Return once everything runs, nothing is at work and no transaction is open."""
-        self.drive(self._is_calm, blocks=True)
+        self.drive(self._is_calm)
 
     def _is_calm(self) -> bool | None:
         info = self.world.rpc("getinfo")
-        if info["mode"] != "ready" or info["operations"] or self._open_transactions():
+        if info["mode"] != "ready" or info["missing"]:
+            return None
+        if info["operations"] or self._open_transactions():
+            self._next_block(info)
             return None
         return True
+
+    def _next_block(self, info: Any) -> None:
+        """Let another block come, unless the daemon has not seen the last one yet."""
+        head = info["chain"]["head"]
+        if head is not None and head >= self.network.chain.head():
+            self.network.chain.mine()
 
     def _open_transactions(self) -> int:
         question = "select count(*) from chain_tx where status in ('pending', 'included')"
         return int(self.customer(question)[0][0]) + self.merchant(question)
 
+    def _ask(self, name: str, question: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the database of customerd, or of a merchant by its name."""
+        if name not in self._connections:
+            self._connections[name] = psycopg.connect(self.network.dsn(name), autocommit=True)
+        found = self._connections[name].execute(question, values or None)  # type: ignore[arg-type]
+        return found.fetchall()
+
+    def forget_connections(self) -> None:
+        """Ask on new connections: PostgreSQL was started again."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
     # -- books --------------------------------------------------------------------------------
 
     def customer(self, question: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask the daemon's database."""
-        return _ask(self.network.dsn("customerd"), question, *values)
+        return self._ask("customerd", question, *values)
 
     def merchant(self, question: str, *values: object) -> int:
         """Ask both merchants' databases for a number; return the sum."""
         return sum(
-            int(_ask(self.network.dsn(name), question, *values)[0][0] or 0)
-            for name in self.network.merchants
+            int(self._ask(name, question, *values)[0][0] or 0) for name in self.network.merchants
         )
 
     def check_books(self) -> None:
@@ -219,20 +261,35 @@ class Lab:
         if ours != theirs:
             differing = {k: (v, theirs.get(k)) for k, v in ours.items() if theirs.get(k) != v}
             raise Unfit(f"customerd and signer differ: {differing or theirs.keys() - ours.keys()}")
-        warnings = self.world.rpc("getinfo")["warnings"]
-        if warnings:
-            raise Unfit(f"the daemon warns: {warnings}")
+        alarms = self.world.rpc("getinfo")["alarms"]
+        if alarms:
+            raise Unfit(f"the daemon raises {alarms}")
+
+    @property
+    def _signer_store(self) -> Path:
+        return self.network.signer_directory / "signer.sqlite"
+
+    def copy_signer(self) -> bytes:
+        """Return the signer's record as it is now."""
+        with (
+            contextlib.closing(sqlite3.connect(self._signer_store)) as store,
+            contextlib.closing(sqlite3.connect(":memory:")) as copy,
+        ):
+            store.backup(copy)
+            return copy.serialize()
+
+    def put_back_signer(self, copy: bytes) -> None:
+        """Set the signer's record back to a copy; it must not be running."""
+        for rest in self._signer_store.parent.glob(f"{self._signer_store.name}-*"):
+            rest.unlink()
+        self._signer_store.write_bytes(copy)
 
     def _signer_records(self) -> dict[bytes, tuple[int, int, int]]:
-        path = self.network.signer_directory / "signer.sqlite"
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        try:
+        with contextlib.closing(sqlite3.connect(self._signer_store)) as connection:
             rows = connection.execute(
                 "SELECT channel, state_index, customer_balance, merchant_balance FROM channel"
                 " WHERE state_index IS NOT NULL"
             ).fetchall()
-        finally:
-            connection.close()
         return {row[0]: tuple(row[1:]) for row in rows}
 
     def check_open(self, label: str, merchant: str = "coffee") -> None:
@@ -248,16 +305,11 @@ class Lab:
         """Compare a closed channel: all three sides say that this was paid out; raises Unfit."""
         record = self.world.on_chain(label, merchant=merchant)
         channel = bytes.fromhex(self.world.show(label)["channel"].removeprefix("0x"))
-        booked = _ask(
-            self.network.dsn(merchant),
+        booked = self._ask(
+            merchant,
             "select final_customer_balance, final_merchant_balance from channel where channel = %s",
             channel,
         )
         found = (record.customer_balance, record.merchant_balance)
         if record.status.name != "CLOSED" or not found == balances == booked[0]:
             raise Unfit(f"{label}: expected {balances}, chain {record}, merchant {booked}")
-
-
-def _ask(dsn: str, question: str, *values: object) -> list[tuple[Any, ...]]:
-    with psycopg.connect(dsn) as connection:
-        return connection.execute(question, values or None).fetchall()  # type: ignore[arg-type]

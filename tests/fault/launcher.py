@@ -115,15 +115,18 @@ def _asked_by() -> str:
 # -- PostgreSQL ------------------------------------------------------------------------------------
 
 
+COMMITTING = ("run", "run_alone")
+"""The methods of Database that commit."""
+
+
 def _wrap_database(boundaries: Boundaries) -> None:
     from zkchannels.store.database import Database
 
-    original = Database.run
+    original, alone = Database.run, Database.run_alone
 
     async def run(self: Database, body: Callable[[Any], Awaitable[Any]], **options: Any) -> Any:
         # The function alone tells apart what one task commits; a step of an operation is a name.
-        words = ("commit",) if _is_step() else ("commit", _asked_by())
-        name = boundaries.name(*words)
+        name = boundaries.name(*(("commit",) if _is_step() else ("commit", _asked_by())))
 
         async def watched(connection: Any) -> Any:
             result = await body(connection)
@@ -134,6 +137,17 @@ def _wrap_database(boundaries: Boundaries) -> None:
         boundaries.at(name, "after")
         return result
 
+    async def run_alone(
+        self: Database, statement: str, parameters: Any, **options: Any
+    ) -> tuple[Any, ...]:
+        # The statement is its own transaction: before it is sent is before its commit.
+        name = boundaries.name(*(("commit",) if _is_step() else ("commit", _asked_by())))
+        boundaries.at(name, "before")
+        row = await alone(self, statement, parameters, **options)
+        boundaries.at(name, "after")
+        return row
+
+    Database.run_alone = run_alone  # type: ignore[method-assign, assignment]
     Database.run = run  # type: ignore[method-assign, assignment]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from tests.fault.control import Control
 from tests.fault.nursery import ForkedService, Nursery
+from tests.fault.proxy import Proxy, merchant_proxy, signer_proxy
 from zkchannels.devnet.network import Network
 from zkchannels.devnet.service import Service
 
@@ -18,8 +20,11 @@ PROCESSES = ("customerd", "customersigner", "merchantd-coffee", "merchantd-baker
 class FaultNetwork(Network):
     """The network of the flow tests with every program behind the launcher."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
+    def __init__(self, directory: Path, *, proxied: bool = False, **options: Any) -> None:
+        """Begin with nothing; `proxied` puts a proxy before each merchant and before the daemon."""
         super().__init__(directory, **options)
+        self.proxied = proxied
+        self.proxies: dict[str, Proxy] = {}
         self.controls: dict[str, Control] = {}
         self._nursery: Nursery | None = None
 
@@ -51,6 +56,26 @@ class FaultNetwork(Network):
         if merchant:
             return self.merchants[merchant].service
         return self.daemon if program == "customerd" else self.signer
+
+    def start_merchant(self, name: str) -> None:
+        """Start a merchant, and what its customers take for it."""
+        super().start_merchant(name)
+        if self.proxied:
+            parts = self.merchants[name]
+            port = parts.address.rpartition(":")[2].partition("/")[0]
+            proxy = self._stack.enter_context(merchant_proxy(self.directory / name, int(port)))
+            self.proxies[name] = proxy
+            address = parts.address.replace(f":{port}/", f":{proxy.port}/")
+            self.merchants[name] = replace(parts, address=address)
+
+    def start_signer(self) -> None:
+        """Start the signer, and what it takes for its daemon."""
+        if self.proxied:
+            place = self.directory / "proxy.sock"
+            proxy = signer_proxy(place, self.signer_socket)
+            self.proxies["signer"] = self._stack.enter_context(proxy)
+            self.signer_socket = place
+        super().start_signer()
 
     def dsn(self, name: str) -> str:
         """Return the connection string of a program's database, a merchant's by its name."""

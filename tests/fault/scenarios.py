@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.fault.lab import Lab, Unfit
+from tests.recovery.support import Snapshot
 from zkchannels.devnet.child import ChildFailed
 
+IN_TOKENS = "establish in tokens"
 DEPOSIT = 1_000_000_000
+AMOUNT = 1009
 _MAY_BE_REFUSED = frozenset({"merchant_unreachable"})
 """How an operation may be refused because a process died: nothing was bound, it can be repeated."""
 
@@ -41,7 +44,7 @@ def _move(lab: Lab, method: str, amount: int) -> None:
 
 def pay(lab: Lab) -> None:
     """Pay on the channel that all payments share."""
-    _move(lab, "pay", 1009)
+    _move(lab, "pay", AMOUNT)
 
 
 def refund(lab: Lab) -> None:
@@ -132,6 +135,47 @@ def _restart(lab: Lab, process: str) -> None:
     pay(lab)
 
 
+def signer_went_back(lab: Lab) -> None:
+    """Give the signer an older record of its own; the daemon catches it up, and payments go on."""
+    copy = lab.copy_signer()
+    pay(lab)
+    lab.keep_down("customersigner")
+    lab.put_back_signer(copy)
+    lab.bring_back("customersigner")
+    lab.calm()
+    pay(lab)
+
+
+def _went_back(lab: Lab, *, signer: bool) -> None:
+    """Pay twice, then set the customer's records back to before that."""
+    customer, merchant = lab.balances(lab.purse)
+    snapshot, copy = Snapshot(lab.network.dsn("customerd")), lab.copy_signer()
+    pay(lab)
+    pay(lab)
+    lab.keep_down("customerd")
+    snapshot.restore()
+    if signer:
+        lab.keep_down("customersigner")
+        lab.put_back_signer(copy)
+        lab.bring_back("customersigner")
+    lab.bring_back("customerd")
+    lab.drive(lambda: lab.is_idle(lab.purse), blocks=True)
+    _done(lambda: lab.operate("pay", label=lab.purse, amount=3))
+    moved = 2 * AMOUNT + 3
+    if lab.balances(lab.purse) != (customer - moved, merchant + moved):
+        raise Unfit(f"{lab.balances(lab.purse)} after {moved} from {customer}, {merchant}")
+
+
+def database_went_back(lab: Lab) -> None:
+    """Give the daemon an older database; it is caught up from signer and merchant."""
+    _went_back(lab, signer=False)
+
+
+def both_went_back(lab: Lab) -> None:
+    """Give daemon and signer older records; they are caught up from the merchant."""
+    _went_back(lab, signer=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One operation under its name, and what has to be there before it."""
@@ -139,18 +183,23 @@ class Scenario:
     name: str
     run: Callable[[Lab], None]
     prepare: Callable[[Lab], None] = Lab.open_purse
+    blocks: bool = False
+    """Whether it takes blocks, so that what happens with every block belongs to it."""
 
 
 SCENARIOS = (
     Scenario("pay", pay),
     Scenario("refund", refund),
-    Scenario("establish", establish),
-    Scenario("establish with the merchant's deposit", establish_dual),
-    Scenario("establish in tokens", establish_token),
-    Scenario("close by agreement", close, Lab.have_spare),
-    Scenario("close alone", close_alone, Lab.have_spare),
-    Scenario("expire", expire, Lab.have_spare),
+    Scenario("establish", establish, blocks=True),
+    Scenario("establish with the merchant's deposit", establish_dual, blocks=True),
+    Scenario(IN_TOKENS, establish_token, blocks=True),
+    Scenario("close by agreement", close, Lab.have_spare, blocks=True),
+    Scenario("close alone", close_alone, Lab.have_spare, blocks=True),
+    Scenario("expire", expire, Lab.have_spare, blocks=True),
     Scenario("start of customerd", lambda lab: _restart(lab, "customerd")),
     Scenario("start of customersigner", lambda lab: _restart(lab, "customersigner")),
     Scenario("start of merchantd", lambda lab: _restart(lab, "merchantd-coffee")),
+    Scenario("a signer that went back", signer_went_back),
+    Scenario("a database that went back", database_went_back),
+    Scenario("both went back", both_went_back),
 )
