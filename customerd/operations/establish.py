@@ -77,7 +77,10 @@ async def _authorize(run: Run, channel: Channel) -> None:
         channels.adopt_with(writes, channel, authorization)
         channels.move_channel(writes, channel, was=Status.NEW, status="funding", authorized=0)
 
-    await run.commit(write)
+    try:
+        await run.commit(write)
+    except channels.StatusChanged as changed:  # a signer that came back told it already
+        raise Interrupted(f"the channel is {changed.channel.status} now") from None
 
 
 async def _propose_and_prove(run: Run, peer: Peer, channel: Channel) -> AttemptRow:

@@ -73,7 +73,7 @@ def compare(  # noqa: PLR0911 - one return per verdict
         return Verdict.SAME
     if theirs > ours and not _is_in_flight(local, record):
         return Verdict.DATABASE_OLDER
-    if theirs > ours and theirs > 0:
+    if theirs > ours:
         return Verdict.ONE_STEP_AHEAD
     if record.proved.index > theirs and not _proof_is_known(local, record):
         return Verdict.DATABASE_OLDER
@@ -122,6 +122,9 @@ async def compare_all(gateway: Gateway, store: Store, guard: bytes) -> None:
         # Nothing is done about such a channel until it is restored: the operator must know.
         log.error("channel_missing_from_database", channel=channel_id.hex())
     gateway.unknown_channels = frozenset(unknown)
+    gateway.completed_states = {
+        r.channel: r.completed for r in records.values() if r.completed is not None
+    }
     in_flight = await _in_flight(store)
     for channel in rows:
         if channel.state is Status.CLOSED:
@@ -276,7 +279,10 @@ async def adopt(change: Change, row: Channel, record: wire.Record) -> Channel:
         "customer_balance": newest.customer_balance,
         "merchant_balance": newest.merchant_balance,
     }
-    if row.state is Status.PROVED and row.index is not None and newest.index == row.index + 1:
+    if row.state is Status.NEW and newest.index == 0:
+        # The deposit may be on the chain already: from now on there is something to close on.
+        values["status"] = "funding"
+    elif row.state is Status.PROVED and row.index is not None and newest.index == row.index + 1:
         values["status"] = "revoking"
     elif row.index is not None and newest.index > row.index + 1:
         values |= {"index": None, "token": None, "status": "suspect", "doubtful": True}
@@ -318,7 +324,7 @@ async def authorize_close(
 async def _adopt(store: Store, channel: bytes, record: wire.Record) -> None:
     async def body(change: Change) -> None:
         row = await queries.lock_channel(
-            change.connection, channel, allowed=frozenset(Status) - {Status.CLOSED, Status.NEW}
+            change.connection, channel, allowed=frozenset(Status) - {Status.CLOSED}
         )
         await adopt(change, row, record)
 

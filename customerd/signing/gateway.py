@@ -78,6 +78,8 @@ class Gateway:
         self.since: float | None = None
         self.unknown_channels: frozenset[bytes] = frozenset()
         """Channels that the signer has records of and the database does not."""
+        self.completed_states: dict[bytes, int] = {}
+        """By channel the newest state whose pay token the signer had checked when compared."""
 
     @property
     def ready(self) -> bool:
@@ -93,6 +95,13 @@ class Gateway:
     def policies(self) -> list[str]:
         """Names of the policies that the attached signer enforces."""
         return [] if self._link is None else self._link.policies
+
+    def completed(self, channel: bytes, known: int | None) -> int | None:
+        """Return the newest state with a pay token that signer or database (`known`) have seen."""
+        signers = self.completed_states.get(channel)
+        if known is None or signers is None:
+            return signers if known is None else known
+        return max(known, signers)
 
     def compare_again(self) -> None:
         """Let go of the signer: it dials again, and is compared with what the database is now."""

@@ -26,8 +26,8 @@ class Posted(Enum):
     """Which close state is posted on the chain."""
 
     NOTHING = "nothing"
-    OURS = "ours"  # the newest, or one whose secret never left
-    STALE = "stale"  # ours, but its secret left: it can be disputed
+    OURS = "ours"  # the newest complete one, or the one it may be replaced by
+    STALE = "stale"  # ours, and a newer one is complete: only a thief or an old database posts it
     FOREIGN = "foreign"  # a lock that is none of ours
 
 
@@ -311,16 +311,18 @@ def reconcile(now: Situation) -> Decision:
     raise MissingRow(now)
 
 
-def posted_of(status: ChannelStatus, *, state: int | None, newest: int | None) -> Posted:
+def posted_of(status: ChannelStatus, *, state: int | None, completed: int | None) -> Posted:
     """Return which close is posted, from the index of our state that has its lock (None: none).
 
-    `newest` is the state to close on; the secret of every older one may have left.
+    `completed` is the newest state whose pay token has arrived. A close on it is never undone by
+    us, though the next state be authorized: the payment between them was in flight, either outcome
+    is right, and a void would make the channel depend on the signer (rule `own-dispute`).
     """
     if status is not ChannelStatus.CLOSING:
         return Posted.NOTHING
-    if state is None or newest is None:
+    if state is None:
         return Posted.FOREIGN
-    return Posted.STALE if state < newest else Posted.OURS
+    return Posted.STALE if completed is not None and state < completed else Posted.OURS
 
 
 def phase_of(*, deadline: int, delay: int, margin: int, now: int) -> Phase:

@@ -562,7 +562,7 @@ class Watcher:
             posted=posted_of(
                 records.head.status,
                 state=None if state is None else state.index,
-                newest=row.authorized,
+                completed=self._gateway.completed(row.channel, row.index),
             ),
             closed_by_guard=records.head.closed_by_guard,
             guard_usable=self._guard_usable(newest, records.head),

@@ -270,13 +270,14 @@ def test_the_guard_only_acts_in_expiring() -> None:
 
 
 def test_posted_close() -> None:
-    """A posted lock is ours, stale when its secret may have left, or foreign."""
+    """A posted lock is ours, stale when a newer state is complete, or foreign."""
     closing = ChannelStatus.CLOSING
-    assert posted_of(ChannelStatus.OPEN, state=None, newest=3) is Posted.NOTHING
-    assert posted_of(closing, state=None, newest=3) is Posted.FOREIGN
-    assert posted_of(closing, state=0, newest=None) is Posted.FOREIGN
-    assert posted_of(closing, state=3, newest=3) is Posted.OURS
-    assert posted_of(closing, state=2, newest=3) is Posted.STALE
+    assert posted_of(ChannelStatus.OPEN, state=None, completed=3) is Posted.NOTHING
+    assert posted_of(closing, state=None, completed=3) is Posted.FOREIGN
+    assert posted_of(closing, state=0, completed=None) is Posted.OURS
+    assert posted_of(closing, state=4, completed=3) is Posted.OURS
+    assert posted_of(closing, state=3, completed=3) is Posted.OURS
+    assert posted_of(closing, state=2, completed=3) is Posted.STALE
 
 
 def test_phases() -> None:
