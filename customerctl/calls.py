@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from customerctl.arguments import Request
 
 OPERATIONS = ("establish", "pay", "refund", "close")
+FILES = ("backup", "restore")
 SLOW = 2.0
 """Seconds without an answer after which we say that we wait."""
 
@@ -63,6 +64,10 @@ def _call(client: BlockingClient, request: Request) -> int:
     method, params = request.command, request.params or None
     if method == "rpc":
         method, params = request.params["method"], _read_json(request.params.get("params"))
+    if method in FILES and isinstance(params, dict) and "file" in params:
+        # The daemon has a working directory of its own.
+        whole = os.path.abspath(params["file"])  # noqa: PTH100 - pathlib takes long to import
+        params = {**params, "file": whole}
     waiting = Later(SLOW, _say_waiting)
     try:
         result = client.call(method, params)

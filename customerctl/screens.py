@@ -181,7 +181,18 @@ def _closed(operation: Result, channel: Result | None) -> str:
     return f"channel {operation['label']} is closed after {_took(operation)}: {shares}"
 
 
-_OUTCOMES = {"pay": _paid, "refund": _paid, "establish": _established, "close": _closed}
+def _recovered(operation: Result, _channel: Result | None) -> str:
+    sentence = f"the recovery of {operation['label']} ended after {_took(operation)}"
+    return sentence + _held(operation, "known to be yours")
+
+
+_OUTCOMES = {
+    "pay": _paid,
+    "refund": _paid,
+    "establish": _established,
+    "close": _closed,
+    "recover": _recovered,
+}
 
 
 def _getinfo(info: Result) -> list[Block]:
@@ -199,6 +210,11 @@ def _getinfo(info: Result) -> list[Block]:
     ]
     if missing:
         rows.insert(0, ("missing", (missing, "warning")))
+    backup = info["backup"]
+    if backup is not None:
+        behind = f"{backup['pending']} channels, {duration(backup['behind'])} behind"
+        words = backup["trouble"] or (behind if backup["pending"] else "up to date")
+        rows.append(("backup", (words, "bad") if backup["trouble"] else words))
     title = f"customerd {info['version']}: {info['mode']}"
     blocks: list[Block] = [Fields((title, _MODES.get(info["mode"], "")), rows)]
     return blocks + [_alarm(alarm) for alarm in info["alarms"]]
@@ -483,6 +499,68 @@ def _anything(result: Result) -> list[Block]:
     return [Fields("", [(name, str(value)) for name, value in result.items()])]
 
 
+_RECOVERIES: dict[str, Mood] = {
+    "recovered": "good",
+    "waiting": "warning",
+    "closing": "warning",
+    "suspect": "bad",
+}
+
+
+def _recover(result: Result) -> list[Block]:
+    rows: list[list[Cell]] = [
+        [
+            (each["label"], "strong"),
+            (each["status"], _RECOVERIES.get(each["status"], "")),
+            "-" if each["index"] < 0 else str(each["index"]),
+            each["customer_balance"]["text"],
+        ]
+        for each in result["recoveries"]
+    ]
+    table = Table(
+        ("label", "recovery", "state>", "yours>"),
+        rows,
+        empty="No channel needs to be recovered.",
+        whole=("yours>",),
+    )
+    notes = [each for each in result["recoveries"] if each["message"]]
+    return [table, *(Line(f"! {each['label']}: {each['message']}", "warning") for each in notes)]
+
+
+def _resume(result: Result) -> list[Block]:
+    count = len(result["operations"])
+    return [Line(f"{count} operations go on" if count else "No operation was held.")]
+
+
+def _backup(result: Result) -> list[Block]:
+    words = f"{result['channels']} channels in {result['file']}, {result['size']:,} bytes"
+    return [Line(f"✓ {words}; the twelve words open it", "good")]
+
+
+def _restore(result: Result) -> list[Block]:
+    rows: list[list[Cell]] = [
+        [
+            (each["label"], "strong"),
+            (each["status"], _STATUSES.get(each["status"], "")),
+            each["chain_status"].replace("_", " "),
+            str(each["index"]),
+            ("the signer knows a newer state", "warning") if each["stale"] else "",
+        ]
+        for each in result["channels"]
+    ]
+    blocks: list[Block] = [
+        Table(("label", "status", "on chain", "state>", ""), rows, empty="No channel in it."),
+        Line(f"! written {duration(result['age'])} ago; customerctl recover is next", "warning"),
+    ]
+    blocks += [
+        Line(f"! not in the backup: {channel}", "bad", whole=True) for channel in result["missing"]
+    ]
+    if result["held"]:
+        words = f"! {result['held']} operations wait: customerctl operations, resume, cancel"
+        blocks.append(Line(words, "warning"))
+    return blocks
+
+
 _SCREENS: dict[str, Callable[[Result], list[Block]]] = {
     "getinfo": _getinfo,
     "signer-status": _signer_status,
@@ -495,6 +573,10 @@ _SCREENS: dict[str, Callable[[Result], list[Block]]] = {
     "cancel": _cancelled,
     "history": _history,
     "estimate": _estimate,
+    "recover": _recover,
+    "resume": _resume,
+    "backup": _backup,
+    "restore": _restore,
     "metrics": _metrics,
     "stop": _stopping,
 }

@@ -19,6 +19,7 @@ from customerd.merchants import Merchants
 from customerd.operations.run import Surroundings
 from customerd.operations.runner import Runner
 from customerd.recovery import start
+from customerd.recovery.journal import Journal
 from customerd.rpc.gate import Condition, Gate
 from customerd.rpc.owner import Owner, Parts
 from customerd.signing.compare import compare_all
@@ -82,6 +83,7 @@ class Daemon:
             Surroundings(settings, self._store, self._gateway, self._merchants, self._watcher)
         )
         self._watcher.recover = self._recover
+        self._journal = Journal(settings.backup.directory, self._store, self._gateway)
         self._gate = Gate(self._conditions())
         self._owner = Owner(
             Parts(
@@ -91,6 +93,9 @@ class Daemon:
                 merchants=self._merchants,
                 runner=self._runner,
                 gate=self._gate,
+                journal=self._journal,
+                first_block=settings.chain.first_block,
+                patience=settings.chain.history_patience,
                 native_symbol=settings.chain.symbol,
                 margin=settings.chain.margin,
                 fee_cap=settings.chain.fee_cap,
@@ -195,6 +200,7 @@ class Daemon:
                 group.create_task(self._merchants.run(), name="merchants")
                 group.create_task(self._runner.run(), name="operations")
                 group.create_task(self._gateway.run(signer), name="signer")
+                group.create_task(self._journal.run(), name="journal")
                 await self._runner.started()
                 self._up = True
                 self._notifier.ready(self._status())

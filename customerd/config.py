@@ -66,8 +66,10 @@ class ChainSettings(Section, frozen=True):
     """Highest fee per gas that is ever offered, in wei."""
     tip_floor: int = 1_000_000_000
     """Lowest tip per gas that is offered, in wei."""
-    first_block: int | None = None
-    """Block to begin with on a new database; the current head when absent."""
+    first_block: Annotated[int, Meta(ge=0)] = 0
+    """Block from which `recover --merchant` looks for channels; that of the oldest will do."""
+    history_patience: Duration = 600.0
+    """How long one call may read the chain's history; the next call goes on where it ended."""
 
 
 class MerchantSettings(Section, frozen=True):
@@ -103,6 +105,13 @@ class GuardSettings(Section, frozen=True):
     """Whether the guard may close channels while the signer is away."""
 
 
+class BackupSettings(Section, frozen=True):
+    """The continuous backup."""
+
+    directory: str | None = None
+    """Where every channel is written, encrypted, soon after each change; nowhere when absent."""
+
+
 class Settings(Section, frozen=True):
     """All settings; each section is a table of the configuration file."""
 
@@ -111,5 +120,6 @@ class Settings(Section, frozen=True):
     chain: ChainSettings = msgspec.field(default_factory=ChainSettings)
     merchant: MerchantSettings = msgspec.field(default_factory=MerchantSettings)
     signer: SignerSettings = msgspec.field(default_factory=SignerSettings)
+    backup: BackupSettings = msgspec.field(default_factory=BackupSettings)
     guard: GuardSettings = msgspec.field(default_factory=GuardSettings)
     log_level: str = "info"

@@ -21,7 +21,8 @@ TARGET = ROOT / "customerctl" / "_commands.py"
 GROUPS = {
     "Channels": ("establish", "list", "show", "rename", "close"),
     "Payments": ("pay", "refund", "balance", "estimate"),
-    "Operations": ("operations", "operation", "wait", "cancel", "history", "subscribe"),
+    "Operations": ("operations", "operation", "wait", "cancel", "resume", "history", "subscribe"),
+    "Recovery": ("recover", "backup", "restore"),
     "Daemon": ("getinfo", "signer-status", "metrics", "stop", "rpc", "help"),
 }
 
@@ -32,6 +33,8 @@ POSITIONAL = {
     "estimate": ("operation", "label"),
     "subscribe": ("topics",),
     "help": ("method",),
+    "recover": ("label",),
+    "resume": ("operation",),
 }
 """Fields given by position; where nothing is said, the required ones."""
 
@@ -39,6 +42,8 @@ METAVARS = {
     ("rename", "label"): "OLD",
     ("rename", "new_label"): "NEW",
     ("establish", "merchant"): "ADDRESS",
+    ("recover", "merchant"): "ADDRESS",
+    ("recover", "timeout"): "SECONDS",
     ("estimate", "operation"): "KIND",
     ("subscribe", "topics"): "TOPIC",
     ("help", "method"): "COMMAND",
@@ -87,6 +92,12 @@ WORDS_OF_METHOD = {
     ("estimate", "label"): "The channel it would be done on.",
     ("estimate", "merchant"): "The merchant a channel would be opened with.",
     ("estimate", "force"): "Estimate a unilateral close.",
+    ("recover", "label"): "The channel; all that need it when none is named.",
+    ("recover", "merchant"): "Look on the chain for channels with this merchant.",
+    ("recover", "timeout"): "Stop waiting after so many seconds; the recovery goes on.",
+    ("resume", "operation"): "The operation; all that are held when none is named.",
+    ("backup", "file"): "The file to write.",
+    ("restore", "file"): "The backup, or the directory of a continuous one.",
     ("establish", "label"): "What to call the channel; otherwise the merchant's host name.",
 }
 
@@ -119,6 +130,8 @@ EXAMPLES = {
         "customerctl rpc rpc.discover",
     ),
     "help": ("customerctl help pay",),
+    "recover": ("customerctl recover coffee", f"customerctl recover --merchant {_ADDRESS}"),
+    "resume": ("customerctl resume", f"customerctl resume {_ID}"),
 }
 """Where nothing is said, the method's own example."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from customerd.store.events import Change
+from customerd.store.writes import Statement
 from zkchannels.store.database import Database
 
 _HOLDABLE = "kind in ('establish', 'pay', 'refund') and status in ('queued', 'running')"
@@ -54,17 +57,16 @@ async def ahead(database: Database) -> frozenset[bytes]:
     return frozenset(rows)
 
 
-async def unfinished_recovery(change: Change, channel: bytes) -> bytes | None:
+async def unfinished_recovery(database: Database, channel: bytes) -> bytes | None:
     """Return the recovery that is at work on a channel."""
-    cursor = await change.connection.execute(
+    return await database.fetch_one(
         """
         select operation from operation
         where channel = %(channel)s and kind = 'recover' and status in ('queued', 'running')
         """,
         {"channel": channel},
+        row=bytes,
     )
-    row = await cursor.fetchone()
-    return None if row is None else bytes(row[0])
 
 
 async def unfinished_attempt(change: Change, channel: bytes, index: int) -> int | None:
@@ -86,4 +88,21 @@ async def forget_attempt(change: Change, operation: bytes) -> None:
     """Forget the request of a payment whose state was spent by another: it is made anew."""
     await change.execute(
         "delete from attempt where operation = %(operation)s", {"operation": operation}
+    )
+
+
+def insertion(**values: Any) -> Statement:
+    """Return the statement that records a channel found on chain, of which nothing else is known.
+
+    Its commit raises psycopg.errors.UniqueViolation when the label is taken.
+    """
+    return Statement(
+        """
+        insert into channel (channel, label, escrow, host, port, salt, customer_deposit,
+            merchant_deposit, status, customer_balance, merchant_balance, doubtful, restored)
+        values (%(channel)s, %(label)s, %(escrow)s, %(host)s, %(port)s, %(salt)s,
+            %(customer_deposit)s, %(merchant_deposit)s, 'new', %(customer_deposit)s,
+            %(merchant_deposit)s, true, %(restored)s)
+        """,
+        values,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from customerd.channels import queries as channels
-from customerd.channels.record import Channel, Status
+import psycopg
+
+from customerd.channels.record import Channel
 from customerd.operations import queries as operations
 from customerd.operations.queries import OperationRow
 from customerd.recovery import queries as recovery
-from customerd.store.events import Change, Store
+from customerd.store.events import Store
 from customerd.store.writes import Writes
 
 _PARAMETERS = hashlib.sha256(b"recover").digest()
@@ -18,34 +19,27 @@ _PARAMETERS = hashlib.sha256(b"recover").digest()
 
 async def request(store: Store, channel: Channel) -> OperationRow:
     """Return the unfinished recovery of a channel, or queue one."""
-    operation = secrets.token_bytes(16)
-
-    async def write(change: Change) -> OperationRow | bytes:
-        row = await channels.lock_channel(
-            change.connection, channel.channel, allowed=frozenset(Status)
-        )
-        present = await recovery.unfinished_recovery(change, row.channel)
+    while True:
+        present = await recovery.unfinished_recovery(store.database, channel.channel)
         if present is not None:
-            return present
+            row = await operations.operation_by_id(store.database, present)
+            assert row is not None
+            return row
         writes = Writes()
-        queued = operations.insert_operation(
+        row = operations.insert_operation(
             writes,
-            operation=operation,
+            operation=secrets.token_bytes(16),
             kind="recover",
-            channel=row.channel,
-            label=row.label,
+            channel=channel.channel,
+            label=channel.label,
             amount=None,
             note="",
             force=False,
             parameters=_PARAMETERS,
             idempotency_key=None,
         )
-        await change.include(writes)
-        return queued
-
-    found = await store.change(write)
-    if isinstance(found, OperationRow):
-        return found
-    row = await operations.operation_by_id(store.database, found)
-    assert row is not None
-    return row
+        try:
+            await store.write(writes)
+        except psycopg.errors.UniqueViolation:
+            continue  # somebody else was quicker, and asked for the same
+        return row

@@ -32,6 +32,9 @@ ERRORS = ErrorKinds(
         "cancelled": "the operation was cancelled before anything was bound",
         "idempotency_mismatch": "this idempotency key was used with other parameters",
         "invalid_address": "the merchant's address cannot be read",
+        "backup_unusable": "the backup cannot be read or written, is damaged, or does not fit",
+        "wrong_wallet": "the backup belongs to another wallet than the attached signer's",
+        "not_empty": "a backup is restored into an empty database only",
     }
 )
 

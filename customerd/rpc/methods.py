@@ -39,7 +39,8 @@ Seconds = Annotated[float, Meta(ge=0, description="Seconds to wait; the operatio
 Limit = Annotated[int, Meta(ge=1, le=1000, description="How many rows at the most.")]
 Topic = Literal["operation", "channel", "chain", "signer", "alarm", "log"]
 
-OperationKind = Literal["establish", "pay", "refund", "close"]
+OperationKind = Literal["establish", "pay", "refund", "close", "recover"]
+Estimable = Literal["establish", "pay", "refund", "close"]
 OperationStatus = Literal["queued", "running", "done", "refused", "cancelled"]
 
 
@@ -108,6 +109,17 @@ class AssetBalance(Result, frozen=True):
     closing: Amount
 
 
+class BackupInfo(Result, frozen=True):
+    """The continuous backup."""
+
+    directory: str
+    pending: int
+    """Channels with changes that are not there yet."""
+    behind: float
+    """Seconds since the oldest of them was committed."""
+    trouble: str
+
+
 class Info(Result, frozen=True):
     """State of the daemon."""
 
@@ -127,6 +139,67 @@ class Info(Result, frozen=True):
     alarms: list[Alert]
     pid: int
     uptime: float
+    backup: BackupInfo | None = None
+    """The continuous backup, where one is configured."""
+
+
+class Recovery(Result, frozen=True):
+    """How far one channel came."""
+
+    label: str
+    channel: str
+    status: Literal["recovered", "waiting", "suspect", "closing"]
+    """`waiting`: the merchant does not help yet; the daemon goes on asking."""
+    index: int
+    """Number of the newest state that is known; -1: none."""
+    customer_balance: Amount
+    message: str
+    """What is in the way, and what can be done."""
+    operation: str
+
+
+class Recoveries(Result, frozen=True):
+    """Rows of `recover`."""
+
+    recoveries: list[Recovery]
+
+
+class Resumed(Result, frozen=True):
+    """The operations that go on."""
+
+    operations: list[str]
+
+
+class BackedUp(Result, frozen=True):
+    """The file that was written."""
+
+    file: str
+    size: int
+    """Bytes."""
+    channels: int
+
+
+class RestoredChannel(Result, frozen=True):
+    """A channel from a backup."""
+
+    label: str
+    status: str
+    chain_status: str
+    index: int
+    stale: bool
+    """Whether the signer knows a newer state than the backup."""
+
+
+class Restored(Result, frozen=True):
+    """What a backup brought back."""
+
+    channels: list[RestoredChannel]
+    missing: list[str]
+    """Channels that signer or chain know and the backup does not; `recover` brings them back."""
+    age: float
+    """Seconds since the backup, or the oldest of its files, was written."""
+    held: int
+    """Operations that wait for `resume`."""
 
 
 class Balance(Result, frozen=True):
@@ -204,6 +277,8 @@ class Operation(Result, frozen=True):
     steps: list[Step]
     customer_balance: Amount | None = None
     """What the channel holds for the customer now, where the channel is known."""
+    held: bool = False
+    """Whether it waits for `resume`, because the database went back in time."""
 
 
 class Operations(Result, frozen=True):
@@ -333,10 +408,34 @@ class CloseParams(Params, frozen=True):
     idempotency_key: IdempotencyKey | None = None
 
 
+class RecoverParams(Params, frozen=True):
+    """Selects channels; all that need it when neither is named."""
+
+    label: Label | None = None
+    merchant: Annotated[
+        str | None,
+        Meta(description="Look on the chain for channels with zkchannel://host[:port]/0xESCROW"),
+    ] = None
+    wait: Wait = True
+    timeout: Annotated[int, Meta(ge=0, description="Seconds to wait; the recovery goes on.")] = 30
+
+
+class ResumeParams(Params, frozen=True):
+    """Names a held operation; all when none is named."""
+
+    operation: OperationId | None = None
+
+
+class FileParams(Params, frozen=True):
+    """Names a file on the daemon's machine."""
+
+    file: Annotated[str, Meta(min_length=1, description="Path of the backup, from / on.")]
+
+
 class EstimateParams(Params, frozen=True):
     """The operation to estimate."""
 
-    operation: Annotated[OperationKind, Meta(description="Kind of operation.")]
+    operation: Annotated[Estimable, Meta(description="Kind of operation.")]
     label: Label | None = None
     force: Annotated[bool, Meta(description="For a close: unilaterally.")] = False
 
@@ -486,6 +585,56 @@ CLOSE = Method(
     needs="signer",
     example=CloseParams(label="coffee"),
 )
+RECOVER = Method(
+    "recover",
+    RecoverParams,
+    Recoveries,
+    summary="Bring channels back, with what the merchants recorded.",
+    errors=(
+        "not_ready",
+        "safe_mode",
+        "chain_unavailable",
+        "database_unavailable",
+        "not_found",
+        "wrong_status",
+        "invalid_address",
+        "merchant_unreachable",
+        "merchant_misbehaved",
+        "rejected_by_merchant",
+        "policy_refused",
+        "timed_out",
+    ),
+    needs="signer",
+    example=RecoverParams(label="coffee"),
+)
+RESUME = Method(
+    "resume",
+    ResumeParams,
+    Resumed,
+    summary="Let operations go on that wait because the database went back in time.",
+    errors=("not_ready", "database_unavailable", "not_found"),
+    needs="database",
+    example=ResumeParams(operation="0" * 32),
+)
+_BACKUP = ("not_ready", "safe_mode", "chain_unavailable", "database_unavailable", "backup_unusable")
+BACKUP = Method(
+    "backup",
+    FileParams,
+    BackedUp,
+    summary="Write everything but the signer's secrets into one encrypted file.",
+    errors=_BACKUP,
+    needs="signer",
+    example=FileParams(file="/mnt/safe/wallet.zkbackup"),
+)
+RESTORE = Method(
+    "restore",
+    FileParams,
+    Restored,
+    summary="Restore a backup, or a directory of them, into an empty database.",
+    errors=(*_BACKUP, "wrong_wallet", "not_empty"),
+    needs="signer",
+    example=FileParams(file="/mnt/safe/wallet.zkbackup"),
+)
 ESTIMATE = Method(
     "estimate",
     EstimateParams,
@@ -576,6 +725,10 @@ METHODS: tuple[Method[Any, Any], ...] = (
     PAY,
     REFUND,
     CLOSE,
+    RECOVER,
+    RESUME,
+    BACKUP,
+    RESTORE,
     ESTIMATE,
     OPERATIONS,
     OPERATION,

@@ -28,11 +28,13 @@ from customerd.merchants import (
 from customerd.operations import queries as operations
 from customerd.operations.queries import OperationRow
 from customerd.operations.runner import Runner
+from customerd.recovery.journal import Journal
 from customerd.rpc import methods, metrics, views
 from customerd.rpc.errors import failure
 from customerd.rpc.estimates import estimate
 from customerd.rpc.gate import Gate
 from customerd.rpc.methods import METHODS
+from customerd.rpc.recovery import Recoveries
 from customerd.rpc.subscriptions import Subscriptions
 from customerd.signing.compare import register_escrow
 from customerd.signing.errors import SignerAway, SignerSlow
@@ -76,6 +78,10 @@ class Parts:
     merchants: Merchants
     runner: Runner
     gate: Gate
+    journal: Journal
+    first_block: int
+    patience: float
+    """Seconds that reading the chain's history may take within one call."""
     native_symbol: str
     margin: float
     fee_cap: int
@@ -90,6 +96,7 @@ class Owner:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._subscriptions = Subscriptions(parts.store)
+        self._recoveries = Recoveries(parts, merchant_at=self._merchant_at, by_label=self._by_label)
 
     def register(self, handlers: Handlers) -> None:
         """Register all methods; each checks the gate before it does anything."""
@@ -104,6 +111,10 @@ class Owner:
             methods.PAY.name: self.pay,
             methods.REFUND.name: self.refund,
             methods.CLOSE.name: self.close,
+            methods.RECOVER.name: self._recoveries.recover,
+            methods.RESUME.name: self._recoveries.resume,
+            methods.BACKUP.name: self._recoveries.backup,
+            methods.RESTORE.name: self._recoveries.restore,
             methods.ESTIMATE.name: self.estimate,
             methods.OPERATIONS.name: self.operations,
             methods.OPERATION.name: self.operation,
@@ -172,6 +183,18 @@ class Owner:
             ],
             pid=os.getpid(),
             uptime=time.time() - parts.started,
+            backup=self._backup(),
+        )
+
+    def _backup(self) -> methods.BackupInfo | None:
+        journal = self._parts.journal
+        if journal.directory is None:
+            return None
+        return methods.BackupInfo(
+            directory=str(journal.directory),
+            pending=journal.pending,
+            behind=journal.behind,
+            trouble=journal.trouble,
         )
 
     def _chain(self) -> methods.ChainInfo:
@@ -332,10 +355,7 @@ class Owner:
         first = await self._repeated(params.idempotency_key, digest)
         if first is not None:
             return await self._answer(first, wait=params.wait)
-        try:
-            address = MerchantAddress.parse(params.merchant)
-        except InvalidMerchantAddress as error:
-            raise failure("invalid_address", str(error)) from None
+        address = _address(params.merchant)
         welcome = await self._hello(address)
         escrow = await self._read_escrow(address, welcome)
         deposit = _parse(escrow.asset, params.deposit)
@@ -358,6 +378,13 @@ class Owner:
         log.info("establish_queued", channel=label, operation=row.operation.hex())
         await self._parts.watcher.reload_escrows()
         return await self._submitted(row, wait=params.wait)
+
+    async def _merchant_at(self, text: str) -> tuple[MerchantAddress, Escrow]:
+        """Return a merchant's address and its escrow, checked as for a new channel."""
+        address = _address(text)
+        escrow = await self._read_escrow(address, await self._hello(address))
+        await self._register(escrow)
+        return address, escrow
 
     async def _hello(self, address: MerchantAddress) -> wire.Welcome:
         try:
@@ -758,6 +785,13 @@ def _parse(asset: Asset, value: str | int) -> int:
         return asset.parse(value)
     except AmountError as error:
         raise failure("invalid_amount", str(error)) from None
+
+
+def _address(text: str) -> MerchantAddress:
+    try:
+        return MerchantAddress.parse(text)
+    except InvalidMerchantAddress as error:
+        raise failure("invalid_address", str(error)) from None
 
 
 def _label_taken(label: str) -> RpcError:

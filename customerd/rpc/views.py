@@ -61,6 +61,7 @@ def operation(
         step=row.step,
         amount=None if units is None or asset is None else amount(asset, units),
         customer_balance=held,
+        held=row.held,
         receipt=row.receipt,
         service_note=row.service_note,
         error=None

@@ -7,7 +7,6 @@ newer closing authorization.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,7 +113,7 @@ async def compare_all(gateway: Gateway, store: Store, guard: bytes) -> None:
             await register_escrow(gateway, escrow)
         except RpcError as error:
             log.error("escrow_not_registered", escrow=escrow.escrow.hex(), reason=error.message)
-    records = {record.channel: record for record in await _records(gateway)}
+    records = {record.channel: record for record in await all_records(gateway)}
     rows = await queries.channels(store.database)
     authorized = {r.channel for r in records.values() if r.authorization is not None}
     unknown = authorized - {row.channel for row in rows}
@@ -171,7 +170,8 @@ async def register_escrow(gateway: Gateway, escrow: Escrow) -> None:
     )
 
 
-async def _records(gateway: Gateway) -> Iterable[wire.Record]:
+async def all_records(gateway: Gateway) -> list[wire.Record]:
+    """Return everything the signer has written; raises SignerAway, SignerSlow."""
     found: list[wire.Record] = []
     while True:
         after = found[-1].channel if found else b""

@@ -454,6 +454,36 @@ class Owner:
         if not peer.closed and (not topics or event.topic in topics):
             peer.notify("event", event)
 
+    def _recover(self, params: methods.RecoverParams, _peer: Peer) -> methods.Recoveries:
+        known = [row for row in self.channels.values() if params.label in (None, row.label)]
+        return methods.Recoveries(
+            recoveries=[
+                methods.Recovery(
+                    label=row.label,
+                    channel=row.channel,
+                    status="waiting",
+                    index=7,
+                    customer_balance=row.customer_balance,
+                    message="the merchant does not answer",
+                    operation="0" * 32,
+                )
+                for row in known
+            ]
+        )
+
+    def _resume(self, params: methods.ResumeParams, _peer: Peer) -> methods.Resumed:
+        return methods.Resumed(operations=[params.operation or "0" * 32])
+
+    def _backup(self, params: methods.FileParams, _peer: Peer) -> methods.BackedUp:
+        return methods.BackedUp(file=params.file, size=12345, channels=len(self.channels))
+
+    def _restore(self, _params: methods.FileParams, _peer: Peer) -> methods.Restored:
+        rows = [
+            methods.RestoredChannel(row.label, "suspect", "open", 7, stale=True)
+            for row in self.channels.values()
+        ]
+        return methods.Restored(channels=rows, missing=["0x" + "ab" * 32], age=90.0, held=2)
+
     def _metrics(self, _params: methods.NoParams, _peer: Peer) -> methods.Metrics:
         return methods.Metrics(
             text="# TYPE customerd_channels gauge\ncustomerd_channels 1\n# EOF\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -55,6 +56,30 @@ def test_list_of_nothing_says_how_to_begin(owner: Owner, customerctl: Customerct
     owner.channels.clear()
     assert "help establish" in customerctl.run("list").stdout
     assert customerctl.json("list") == {"channels": []}
+
+
+def test_recover_shows_how_each_channel_stands(owner: Owner, customerctl: Customerctl) -> None:
+    """`recover` prints a row per channel, and below what is in the way."""
+    lines = customerctl.run("recover", "coffee").stdout.splitlines()
+    assert lines[1].split()[:3] == ["coffee", "waiting", "7"]
+    assert lines[-1] == "! coffee: the merchant does not answer"
+    owner.channels.clear()
+    assert "No channel needs" in customerctl.run("recover").stdout
+
+
+def test_backup_and_restore_say_what_comes_next(
+    owner: Owner, customerctl: Customerctl, tmp_path: Path
+) -> None:
+    """`backup` names the whole path; `restore` tells what is stale, missing and held."""
+    done = customerctl.run("backup", "wallet.zkbackup")
+    assert f"1 channels in {Path.cwd() / 'wallet.zkbackup'}, 12,345 bytes" in done.stdout
+    assert owner.calls[-1][1].file == str(Path.cwd() / "wallet.zkbackup")
+    shown = customerctl.run("restore", str(tmp_path)).stdout
+    assert "the signer knows a newer state" in shown
+    assert "customerctl recover is next" in shown
+    assert "not in the backup: 0xabab" in shown
+    assert "2 operations wait" in shown
+    assert customerctl.run("resume").stdout == "1 operations go on\n"
 
 
 def test_show_gives_everything_about_a_channel(owner: Owner, customerctl: Customerctl) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 
 from tests.flow.world import World
+from zkchannels.devnet.network import Network
+from zkchannels.jsonrpc.client import BlockingClient
 
 
 def dsn_of(world: World) -> str:
@@ -100,3 +103,77 @@ def merchant_dsn(world: World, name: str = "coffee") -> str:
     """A merchant's database."""
     config = Path(world.network.merchants[name].config)
     return str(tomllib.loads(config.read_text())["database"])
+
+
+class Machine:
+    """Another machine: a database, a signer and a daemon of its own, the same chain and merchants.
+
+    It works as part of a network that shares all but these with the one it takes over from.
+    """
+
+    def __init__(self, lost: World, directory: Path) -> None:
+        self._lost = lost
+        self.directory = directory
+        self.network = Takeover(lost.network)
+        self.world = World(self.network, prefix="new")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.network.close()
+
+    def take_over(self, *, words: str | None = "", backup: Path | None = None) -> None:
+        """Stop the lost machine, start this one with its words (None: with others)."""
+        self._lost.network.daemon.kill()
+        self._lost.network.signer.kill()
+        if words == "":
+            self.network.words = self._lost.network.words
+        self.network.take_over(backup)
+
+    def killed_at_state(self, label: str, index: int) -> None:
+        """Kill the daemon once it knows a state, and start it again."""
+        with BlockingClient(str(self.network.socket), timeout=30) as client:
+            client.call("subscribe", {"topics": ["channel"], "after": 0})
+            for _, event in client.notifications():
+                if event["label"] == label and event["details"].get("index", -1) >= index:
+                    break
+        self.network.daemon.kill()
+        self.network.daemon.start()
+        self.network.wait_mode("ready")
+
+
+class Takeover(Network):
+    """The customer's half of a network, beside the chain and the merchants of another."""
+
+    def __init__(self, other: Network) -> None:
+        short = Path(tempfile.mkdtemp(prefix="takeover-", dir=other.directory))
+        super().__init__(
+            short,
+            cluster=other.cluster,
+            merchants=tuple(other.merchants),
+            delay=other.delay,
+            margin=other.margin,
+        )
+        self.cluster = other.cluster
+        self.chain = other.chain
+        self.merchants = other.merchants
+        self.certificates = other.directory / "merchants.pem"
+
+    def take_over(self, backup: Path | None) -> None:
+        """Start daemon and signer on nothing but the words."""
+        for name in self.merchants:
+            (self.directory / name).mkdir(exist_ok=True)
+            text = (self.certificates.parent / name / "certificate.pem").read_text()
+            (self.directory / name / "certificate.pem").write_text(text)
+        self.start_daemon()
+        if backup is not None:
+            self.daemon.stop()
+            self.config.write_text(self.config.read_text() + f'[backup]\ndirectory = "{backup}"\n')
+            self.daemon.start()
+        self.start_signer()
+        self.wait_mode("ready")
+
+    def close(self) -> None:
+        """End what was started here."""
+        self._stack.close()

@@ -146,6 +146,38 @@ class ChainStore:
         )
         return state.chain_id, newest
 
+    async def opened_by(self, escrow: bytes, customer: bytes) -> list[SeenEvent]:
+        """Return the events of an escrow that opened channels of a customer, oldest first."""
+        rows = await self._database.fetch(
+            "select channel, escrow, block_number, transaction_hash, topics, data,"
+            " block_number <= (select final from chain_state) as final"
+            " from chain_event where escrow = %(escrow)s and kind = 'Opened'"
+            " and topics[3] = %(customer)s order by block_number, log_index",
+            {"escrow": escrow, "customer": customer.rjust(32, b"\0")},
+            row=_EventRow,
+        )
+        return [
+            SeenEvent(
+                _channel_event(row), row.escrow, row.block_number, row.transaction_hash, row.final
+            )
+            for row in rows
+        ]
+
+    async def caught_up(self, escrow: bytes) -> bool:
+        """Whether all events of an escrow are stored, from where it is followed up to the head."""
+        found = await self._database.fetch_one_value(
+            "select behind is null from chain_address where address = %s", [escrow]
+        )
+        return bool(found)
+
+    async def followed(self) -> list[FollowedAddress]:
+        """Return the escrows that are followed, and from which block on."""
+        return await self._database.fetch(
+            "select address, since, behind from chain_address order by address",
+            (),
+            row=FollowedAddress,
+        )
+
     async def watch(self, address: bytes, *, since: int) -> None:
         """Follow an escrow and fetch its events from a block on, also when it is followed already.
 

@@ -91,6 +91,7 @@ class Network:
         self.daemon: Service
         self.signer: Service
         self.signer_command: list[str] = []
+        self.words = Mnemonic("english").generate(128)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -232,8 +233,7 @@ class Network:
         command = self.program("customersigner")
         command += ["--state-directory", str(self.signer_directory)]
         secret = ["--passphrase-file", str(self.passphrase)]
-        words = Mnemonic("english").generate(128)
-        _run([*command, "init", "--restore", *secret], given=words + "\n")
+        _run([*command, "init", "--restore", *secret], given=self.words + "\n")
         self.signer_command = [*command, "run", *secret, "--socket", str(self.signer_socket)]
         self.signer = self.new_service(
             "customersigner",

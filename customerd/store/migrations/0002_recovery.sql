@@ -2,6 +2,8 @@
 
 alter table operation drop constraint operation_kind_check;
 alter table operation add check (kind in ('establish', 'pay', 'refund', 'close', 'recover'));
+create unique index operation_recover on operation (channel)
+    where kind = 'recover' and status in ('queued', 'running');
 
 -- After a database went back in time, what was queued waits until the user lets it go on: it may
 -- have been cancelled or done since.
