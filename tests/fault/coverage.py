@@ -19,7 +19,6 @@ _NOT_TAKEN = {("recover", "establish"): "tests/recovery, as it begins with the s
 """Steps that no operation here takes, and why."""
 _NOT_SAID = {
     ("signer", "signer.ping"): "said every two seconds, whatever happens",
-    ("signer", "dispute.secret"): "tests/flow, as it takes a database that went back",
     ("signer", "recover.sign"): "tests/recovery",
     ("signer", "recover.establish"): "tests/recovery",
     ("signer", "backup.key"): "tests/recovery",

@@ -17,6 +17,8 @@ import psycopg
 from tests.fault.network import PROCESSES, FaultNetwork
 from tests.flow.world import World
 from zkchannels.devnet.postgres import THROWAWAY
+from zkchannels.escrow import calls
+from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.client import ConnectError
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 
@@ -92,14 +94,56 @@ class Lab:
         """Return both balances in units, once everything runs."""
         return self.drive(lambda: self.world.balances(label))
 
-    def expire(self, label: str) -> None:
-        """Have the merchant ask for the end of a channel."""
-        channel = self.world.show(label)["channel"]
-        self.network.merchantctl("coffee", "expire", "--no-wait", channel)
+    def channel(self, label: str) -> bytes:
+        """Return a channel's id."""
+        return self.drive(
+            lambda: bytes.fromhex(self.world.show(label)["channel"].removeprefix("0x"))
+        )
 
-    def pass_delay(self, label: str) -> bool | None:
+    def expire(self, channel: bytes) -> None:
+        """Have the merchant ask for the end of a channel."""
+        self.network.merchantctl("coffee", "expire", "--no-wait", "0x" + channel.hex())
+
+    def on_chain(self, channel: bytes) -> ChannelRecord:
+        """Ask the first merchant's escrow itself about a channel."""
+        view = calls.channel(int.from_bytes(channel))
+        escrow = self.network.merchants["coffee"].escrow
+        return calls.decode_channel(self.network.chain.view(escrow, view))
+
+    def reached(self, channel: bytes, status: ChannelStatus) -> bool | None:
+        """Return whether a channel has this status on chain."""
+        return True if self.on_chain(channel).status is status else None
+
+    def is_undone(self, channel: bytes) -> bool | None:
+        """Return whether the guard's close was disputed and replaced by the customer's."""
+        record = self.on_chain(channel)
+        own = record.status is ChannelStatus.CLOSING and not record.closed_by_guard
+        return True if own and record.guard_struck_off else None
+
+    def let_expire(self, channel: bytes) -> None:
+        """Let blocks come until the merchant's expire is on chain; the daemon is down."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.reached(channel, ChannelStatus.EXPIRING):
+            if time.monotonic() > deadline:
+                raise Stuck("the merchant does not expire the channel")
+            self.revive()
+            self.network.chain.mine()
+
+    def pass_half_of_delay(self, channel: bytes) -> bool | None:
+        """Move the clock behind half of a running expire; None while there is none.
+
+        A daemon that has compared its signer once need not wait for that to close.
+        """
+        if self.reached(channel, ChannelStatus.CLOSING):
+            return True
+        if not self.reached(channel, ChannelStatus.EXPIRING):
+            return None
+        self.network.chain.increase_time(self.network.delay // 2 + 1)
+        return True
+
+    def pass_delay(self, channel: bytes) -> bool | None:
         """Move the clock behind the delay of a posted close; None while there is none."""
-        if self.world.show(label)["chain_status"] != "closing":
+        if not self.reached(channel, ChannelStatus.CLOSING):
             return None
         self.network.chain.increase_time(self.network.delay + 1)
         return True
@@ -115,8 +159,7 @@ class Lab:
         if self.world.show(label)["status"] != "closed":
             return None
         open_ = "select count(*) from channel where channel = %s and outcome is null"
-        channel = bytes.fromhex(self.world.show(label)["channel"].removeprefix("0x"))
-        return None if self.merchant(open_, channel) else True
+        return None if self.merchant(open_, self.channel(label)) else True
 
     # -- driving ------------------------------------------------------------------------------
 
@@ -304,7 +347,7 @@ class Lab:
     def check_closed(self, label: str, balances: tuple[int, int], merchant: str = "coffee") -> None:
         """Compare a closed channel: all three sides say that this was paid out; raises Unfit."""
         record = self.world.on_chain(label, merchant=merchant)
-        channel = bytes.fromhex(self.world.show(label)["channel"].removeprefix("0x"))
+        channel = self.channel(label)
         booked = self._ask(
             merchant,
             "select final_customer_balance, final_merchant_balance from channel where channel = %s",

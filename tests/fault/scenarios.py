@@ -9,6 +9,7 @@ from typing import Any
 from tests.fault.lab import Lab, Unfit
 from tests.recovery.support import Snapshot
 from zkchannels.devnet.child import ChildFailed
+from zkchannels.escrow.record import ChannelStatus
 
 IN_TOKENS = "establish in tokens"
 DEPOSIT = 1_000_000_000
@@ -108,7 +109,7 @@ def close_alone(lab: Lab) -> None:
     label = lab.spare.pop(0)
     balances = lab.balances(label)
     _done(lambda: lab.operate("close", blocks=True, label=label, force=True))
-    lab.drive(lambda: lab.pass_delay(label), blocks=True)
+    lab.drive(lambda: lab.pass_delay(lab.channel(label)), blocks=True)
     _closed(lab, label, balances)
 
 
@@ -116,8 +117,43 @@ def expire(lab: Lab) -> None:
     """Meet the merchant's expire with the signer attached, and claim after the delay."""
     label = lab.spare.pop(0)
     balances = lab.balances(label)
-    lab.expire(label)
-    lab.drive(lambda: lab.pass_delay(label), blocks=True)
+    lab.expire(lab.channel(label))
+    lab.drive(lambda: lab.pass_delay(lab.channel(label)), blocks=True)
+    _closed(lab, label, balances)
+
+
+def defend(lab: Lab) -> None:
+    """Meet the merchant's expire with the guard, as no signer is there; claim after the delay."""
+    label = lab.spare.pop(0)
+    channel, balances = lab.channel(label), lab.balances(label)
+    lab.keep_down("customersigner")
+    lab.expire(channel)
+    lab.drive(lambda: lab.pass_half_of_delay(channel), blocks=True)
+    lab.drive(lambda: lab.reached(channel, ChannelStatus.CLOSING), blocks=True)
+    lab.bring_back("customersigner")
+    lab.drive(lambda: lab.pass_delay(channel), blocks=True)
+    _closed(lab, label, balances)
+
+
+def dispute(lab: Lab) -> None:
+    """Undo what the guard did with an older database: the signer comes back and disputes it."""
+    label = lab.spare.pop(0)
+    snapshot = Snapshot(lab.network.dsn("customerd"))
+    _done(lambda: lab.operate("pay", label=label, amount=11))
+    channel, balances = lab.channel(label), lab.balances(label)
+    lab.keep_down("customersigner")
+    lab.keep_down("customerd")
+    snapshot.restore()
+    lab.expire(channel)
+    lab.let_expire(channel)
+    lab.keep_down("merchantd-coffee")
+    lab.bring_back("customerd")
+    lab.drive(lambda: lab.pass_half_of_delay(channel), blocks=True)
+    lab.drive(lambda: lab.reached(channel, ChannelStatus.CLOSING), blocks=True)
+    lab.bring_back("customersigner")
+    lab.drive(lambda: lab.is_undone(channel), blocks=True)
+    lab.bring_back("merchantd-coffee")
+    lab.drive(lambda: lab.pass_delay(channel), blocks=True)
     _closed(lab, label, balances)
 
 
@@ -196,6 +232,8 @@ SCENARIOS = (
     Scenario("close by agreement", close, Lab.have_spare, blocks=True),
     Scenario("close alone", close_alone, Lab.have_spare, blocks=True),
     Scenario("expire", expire, Lab.have_spare, blocks=True),
+    Scenario("defend by the guard", defend, Lab.have_spare, blocks=True),
+    Scenario("dispute of the guard's close", dispute, Lab.have_spare, blocks=True),
     Scenario("start of customerd", lambda lab: _restart(lab, "customerd")),
     Scenario("start of customersigner", lambda lab: _restart(lab, "customersigner")),
     Scenario("start of merchantd", lambda lab: _restart(lab, "merchantd-coffee")),
