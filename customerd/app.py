@@ -84,6 +84,7 @@ class Daemon:
         )
         self._watcher.recover = self._recover
         self._journal = Journal(settings.backup.directory, self._store, self._gateway)
+        self._watcher.others = lambda: self._runner.alarms
         self._gate = Gate(self._conditions())
         self._owner = Owner(
             Parts(

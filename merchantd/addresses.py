@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 
-def source_of(transport: asyncio.BaseTransport) -> str | None:
-    """Return the address of the other end; of IPv6 its /64 network, which is one customer's.
+def source_of(name: tuple[Any, ...] | None) -> str | None:
+    """Return the address of a socket's other end; of IPv6 its /64 network, one customer's.
 
-    None when the connection is gone already.
+    `name` is what the socket calls it. None when the connection is gone already.
     """
-    name = transport.get_extra_info("peername")
     if not name:
         return None
     address = ip_address(name[0].partition("%")[0])

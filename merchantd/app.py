@@ -186,6 +186,7 @@ async def _start(
             listen=settings.listen,
             limits=settings.limits,
             context=parts.context,
+            group=group,
             sockets=[sock for sockets in listen_fds().values() for sock in sockets],
         )
     )

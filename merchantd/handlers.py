@@ -597,7 +597,7 @@ def _opens(commitment: bytes, blinding: bytes, lock: int) -> bool:
 
 
 def _source(peer: Peer) -> str:
-    source = source_of(peer.transport)
+    source = source_of(peer.transport.get_extra_info("peername"))
     if source is None:
         raise _refusal("later", "the connection is gone")
     return source

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,46 +14,78 @@ from zkchannels.jsonrpc import server as jsonrpc
 from zkchannels.jsonrpc.peer import Limits as LineLimits
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.service.logging import get_logger
+from zkchannels.service.process import open_files
 from zkchannels.wire.merchant import MAXIMUM_LINE
 
 if TYPE_CHECKING:
     from merchantd.config import Limits, Listen
+    from zkchannels.jsonrpc.door import Guest
     from zkchannels.jsonrpc.handlers import Handlers
 
 _log = get_logger("merchantd.server")
+_SHARE = 64
+"""The part of all connections, 1/64, that is ended at once when there is no room."""
+_OTHER_FILES = 128
+"""Files kept for the database, the chain, the log, and connections that are just ending."""
 _OUTSTANDING = 16
 """Requests that one connection may have unanswered; a payment has one at a time."""
 
 
 class Gate:
-    """Counts connections per network address, and lets in no more than allowed."""
+    """Counts connections per network address, from before their handshake, and bounds them.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._open: Counter[str] = Counter()
-        self._counted: dict[asyncio.BaseTransport, str] = {}
+    When there is no room left, connections that wait for nothing are ended, first those of the
+    addresses that have most: whoever fills the merchant pays for it, whoever pays is let in.
+    """
 
-    def admit(self, transport: asyncio.Transport) -> bool:
+    def __init__(self, limits: Limits, *, most: int) -> None:
+        """Let `most` connections in at once, as the limits say."""
+        self._per_source = limits.connections_per_address
+        self._most = most
+        self._guests: dict[str, dict[Guest, None]] = {}
+        self._count = 0
+
+    def enter(self, guest: Guest) -> bool:
         """Count one more connection; return whether it may stay."""
-        source = source_of(transport)
-        if (
-            source is None
-            or self._open[source] >= self._limits.connections_per_address
-            or len(self._counted) >= self._limits.connections
-        ):
+        source = source_of(guest.address)
+        if source is None or len(self._guests.get(source, ())) >= self._per_source:
             return False
-        self._open[source] += 1
-        self._counted[transport] = source
+        if self._count >= self._most and not self.make_room():
+            return False
+        self._guests.setdefault(source, {})[guest] = None
+        self._count += 1
         return True
 
-    def leave(self, peer: Peer) -> None:
-        """Count a connection less that has ended, if it was counted."""
-        source = self._counted.pop(peer.transport, None)
-        if source is None:
+    def leave(self, guest: Guest) -> None:
+        """Count a connection less, unless it was sent away."""
+        source = source_of(guest.address)
+        guests = self._guests.get(source or "", {})
+        if guest not in guests:
             return
-        self._open[source] -= 1
-        if not self._open[source]:
-            del self._open[source]
+        del guests[guest]
+        self._count -= 1
+        if not guests:
+            del self._guests[source or ""]
+
+    def make_room(self) -> bool:
+        """End idle connections, the older ones of the busiest addresses first.
+
+        A share of them at once, so that a flood of newcomers does not have them sorted each time.
+        """
+        idle = [
+            (number - len(guests), guest.since, guest)
+            for guests in self._guests.values()
+            for number, guest in enumerate(guests)
+            if not guest.busy
+        ]
+        idle.sort(key=lambda entry: entry[:2])
+        leaving = idle[: max(1, self._most // _SHARE)]
+        for _, _, guest in leaving:
+            self.leave(guest)
+            guest.end()
+        if leaving:
+            _log.info("idle_connections_ended", count=len(leaving))
+        return bool(leaving)
 
 
 @asynccontextmanager
@@ -64,10 +95,11 @@ async def serve(
     listen: Listen,
     limits: Limits,
     context: ssl.SSLContext,
+    group: asyncio.TaskGroup,
     sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[list[tuple[Any, ...]]]:
     """Answer customers on the sockets given, else where `listen` says; yield the addresses."""
-    gate = Gate(limits)
+    gate = Gate(limits, most=min(limits.connections, open_files() - _OTHER_FILES))
     lines = LineLimits(
         max_line=MAXIMUM_LINE,
         max_outstanding=_OUTSTANDING,
@@ -76,14 +108,14 @@ async def serve(
     )
 
     def make() -> Peer:
-        return Peer(handlers, limits=lines, name="customer", on_closed=gate.leave, log=_tell)
+        return Peer(handlers, limits=lines, name="customer", log=_tell)
 
     bound = list(sockets) or [_bind(listen.host, listen.port)]
     addresses = [sock.getsockname() for sock in bound]
     async with AsyncExitStack() as stack:
         for sock in bound:
             await stack.enter_async_context(
-                jsonrpc.serve(sock, make, ssl=context, accept=gate.admit)
+                jsonrpc.serve_tls(sock, make, context, group, door=gate, log=_tell)
             )
         yield addresses
 

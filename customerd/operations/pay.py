@@ -28,6 +28,11 @@ log = get_logger("customerd.operations")
 _COMMITMENTS = slice(96, 240)
 """Where a pay proof has its three commitments."""
 _IN_FLIGHT = (Status.PROVED, Status.REVOKING)
+_CLOSED_BEFORE = ("wrong_status", "the channel was closed before the payment was bound")
+_FORGED = (
+    "merchant_misbehaved",
+    "the merchant's authorization does not verify; nothing was paid, the channel is being closed",
+)
 _CLOSING = (Status.ASKED, Status.DECIDED, Status.CLOSED)
 
 
@@ -222,6 +227,8 @@ async def _authorize(
         if kind_of(error) == "bad_signature":
             log.error("authorization_does_not_verify", channel=channel.label)
             await run.decide_close(channel, attempt.index - 1, allowed=_IN_FLIGHT)
+            closing = await run.channel()
+            await _end_by_closing(run, closing, attempt, because=_FORGED)
         raise Interrupted(error.message) from None
     new = authorized.authorization
 
@@ -313,15 +320,24 @@ async def _require_open(run: Run, channel: Channel) -> None:
         raise Interrupted(f"the channel is {record.status.name} on chain")
 
 
-async def _end_by_closing(run: Run, channel: Channel, attempt: AttemptRow | None) -> None:
-    """Give the outcome of a payment whose channel closes: what it is closed on decides."""
+async def _end_by_closing(
+    run: Run,
+    channel: Channel,
+    attempt: AttemptRow | None,
+    *,
+    because: tuple[str, str] = _CLOSED_BEFORE,
+) -> None:
+    """Give the outcome of a payment whose channel closes: what it is closed on decides.
+
+    `because` is the refusal of a payment that the channel is not closed on, kind and message.
+    """
     if channel.state not in _CLOSING:
         raise Interrupted(f"the channel is {channel.status} now")
     if attempt is None:
         raise Refused("wrong_status", f"the channel is {channel.status}")
     if channel.authorized is None or channel.authorized < attempt.index:
         await _require_unbound(run, channel)
-        raise Refused("wrong_status", "the channel was closed before the payment was bound")
+        raise Refused(*because)
 
     await _is_done(run, receipt=False)
 

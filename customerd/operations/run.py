@@ -19,7 +19,7 @@ from customerd.signing.gateway import Gateway
 from customerd.store.events import Change, Store
 from customerd.store.writes import Writes
 from customerd.watch.watcher import Watcher
-from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
+from zkchannels.jsonrpc.errors import ConnectionLost, ProtocolError, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.wire.errors import kind_of
@@ -177,8 +177,12 @@ class Run:
                 params,
                 timeout=timeout or self.around.settings.merchant.message_timeout,
             )
-        except (ConnectionLost, RequestTimeout) as error:
-            raise Interrupted(f"merchant: {type(error).__name__}") from None
+        except RequestTimeout:
+            raise Interrupted("the merchant does not answer") from None
+        except ProtocolError:
+            raise Interrupted("the merchant's answer cannot be read") from None
+        except ConnectionLost:
+            raise Interrupted("the connection to the merchant broke off") from None
 
 
 def merchant_says(run: Run, error: RpcError) -> Exception:

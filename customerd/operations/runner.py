@@ -15,11 +15,13 @@ from customerd.channels import queries as channels
 from customerd.operations import close, establish, pay
 from customerd.operations import queries as operations
 from customerd.operations.queries import OperationEnded, OperationRow
+from customerd.operations.rests import Rests
 from customerd.operations.run import Interrupted, Refused, Run, Surroundings
 from customerd.recovery import queries as recovery
 from customerd.recovery import walk
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change
+from customerd.watch.alarms import Alarm
 from zkchannels.chain.errors import ChainUnavailable
 from zkchannels.service.logging import get_logger
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
@@ -67,6 +69,7 @@ class Runner:
         self._waiting_for_word: set[bytes] = set()
         self._ended: dict[bytes, asyncio.Event] = {}
         self._started = asyncio.Event()
+        self._rests = Rests()
 
     @property
     def unfinished(self) -> int:
@@ -80,6 +83,11 @@ class Runner:
     def reason(self, operation: bytes) -> str:
         """Why an operation rests, in words; empty when it does not or did not say."""
         return self._reasons.get(operation, "")
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """What the owner should know about operations that do not get on."""
+        return self._rests.alarms if self._around.gateway.ready else []
 
     async def run(self) -> None:
         """Take up every unfinished operation at its step, then work on what is submitted."""
@@ -180,6 +188,7 @@ class Runner:
         self._reasons.pop(row.operation, None)
         if row.kind == "recover" and row.channel is not None:
             self._recovering.discard(row.channel)
+        self._rests.forget(row.operation)
         ended = self._ended.pop(row.operation, None)
         if ended is not None:
             ended.set()
@@ -237,6 +246,9 @@ class Runner:
         run = Run(self._around, current, taken, began=began)
         try:
             await kind.steps(run)
+        except Interrupted as error:
+            self._rests.note(current, run.trail.current, str(error))
+            raise
         except Refused as refusal:
             log.info(
                 "operation_refused",

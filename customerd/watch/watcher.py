@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -122,6 +122,7 @@ class Watcher:
         self._alarms: dict[bytes, Alarm] = {}
         self._due: dict[bytes, Due] = {}
         self._open: dict[bytes, int] = {}
+        self.others: Callable[[], Iterable[Alarm]] = tuple
         self._book = AlarmBook()
         self._untold: asyncio.Queue[tuple[str, Alarm]] = asyncio.Queue()
         self._stored: Block | None = None
@@ -178,7 +179,7 @@ class Watcher:
         """Everything an operator should act on now."""
         now = self.chain_time
         found = [*deadline_alarms(self._due.values(), now=now), *self._alarms.values()]
-        found += [*self._chain_alarms(now), *self._stuck, *self._guard_alarms()]
+        found += [*self._chain_alarms(now), *self._stuck, *self._guard_alarms(), *self.others()]
         unknown = self._gateway.unknown_channels if self._gateway is not None else ()
         found.extend(
             Alarm(

@@ -60,6 +60,8 @@ WRITE_LOW = 64 * 1024
 READ = 256 * 1024
 JOIN = 64 * 1024
 """Bytes of answers that are joined before they are written."""
+STRAYS = 16
+"""Answers that nobody asked for until a connection is broken off: each is a line in the log."""
 SLICE = 64
 """Lines of one connection that are taken before other connections have their turn."""
 
@@ -193,6 +195,7 @@ class Peer(asyncio.BufferedProtocol):
         "_slots",
         "_stall",
         "_state",
+        "_strays",
         "_transport",
         "_writable",
         "_written",
@@ -235,6 +238,7 @@ class Peer(asyncio.BufferedProtocol):
         self._congested = False
         self._writable: asyncio.Event | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._strays = 0
         self._idle: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._outstanding = 0
@@ -253,6 +257,11 @@ class Peer(asyncio.BufferedProtocol):
     def closed(self) -> bool:
         """Whether no further call can be made, or is accepted, on this connection."""
         return self._state is not _State.OPEN
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call, in either direction, has no answer yet."""
+        return bool(self._outstanding or self._pending or self._backlog)
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -516,6 +525,10 @@ class Peer(asyncio.BufferedProtocol):
                 return
             if 0 < identity <= self._last_identity:
                 return  # late: its caller has given up
+        self._strays += 1
+        if self._strays > STRAYS:
+            self._break_off("peer_babbles", unasked=self._strays)
+            return
         error = answer.error.message[:200] if isinstance(answer.error, ErrorBody) else None
         self._log("answer_unknown", peer=self.name, id=str(identity)[:40], error=error)
 
@@ -769,7 +782,7 @@ class Peer(asyncio.BufferedProtocol):
         assert self._loop is not None
         assert self.limits.idle_timeout is not None
         left = self._heard + self.limits.idle_timeout - self._loop.time()
-        if self._outstanding or self._pending or self._backlog:
+        if self.busy:
             left = self.limits.idle_timeout
         if left > 0:
             self._idle = self._loop.call_later(left, self._check_idle)

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Unpack
 
+from zkchannels.jsonrpc.door import HANDSHAKE_TIMEOUT, Door, Doorman
 from zkchannels.jsonrpc.errors import REFUSED, RpcError
 from zkchannels.jsonrpc.handlers import Handlers
-from zkchannels.jsonrpc.peer import Peer, PeerOptions
+from zkchannels.jsonrpc.peer import Log, Peer, PeerOptions
 
 BACKLOG = 1024
-HANDSHAKE_TIMEOUT = 10.0
 CONNECT_RETRY = 0.02
 """Seconds between attempts while the backlog of a Unix socket is full."""
 
@@ -46,6 +46,11 @@ class Server:
             return RpcError(REFUSED, f"connection refused: {type(error).__name__}")
         return None
 
+    def own(self, peer: Peer) -> Peer:
+        """Have a new connection tell this server of its beginning and end."""
+        peer._listener = self
+        return peer
+
     def forget(self, peer: Peer) -> None:
         """Hear that a connection has ended."""
         self.connections.discard(peer)
@@ -71,33 +76,52 @@ async def serve(
     listening: socket.socket,
     factory: Callable[[], Peer],
     *,
-    ssl: ssl.SSLContext | None = None,
     accept: Callable[[asyncio.Transport], bool] | None = None,
     grace: float = 1.0,
 ) -> AsyncIterator[Server]:
-    """Serve a bound socket, Unix or TCP, for as long as the body runs; then close everything.
+    """Serve a bound Unix socket for as long as the body runs; then close everything.
 
     `accept` sees each new connection: when it returns False or raises RpcError, one error line is
     written and the connection is closed. The listening socket is closed on exit, its file stays.
     """
     server = Server(accept)
-
-    def accepted() -> Peer:
-        peer = factory()
-        peer._listener = server
-        return peer
-
     listener = await asyncio.get_running_loop().create_server(
-        accepted,
-        sock=listening,
-        ssl=ssl,
-        backlog=BACKLOG,
-        ssl_handshake_timeout=HANDSHAKE_TIMEOUT if ssl is not None else None,
+        lambda: server.own(factory()), sock=listening, backlog=BACKLOG
     )
     try:
         yield server
     finally:
         listener.close()
+        await server.stop(grace)
+
+
+@asynccontextmanager
+async def serve_tls(
+    listening: socket.socket,
+    factory: Callable[[], Peer],
+    context: ssl.SSLContext,
+    group: asyncio.TaskGroup,
+    *,
+    accept: Callable[[asyncio.Transport], bool] | None = None,
+    door: Door | None = None,
+    grace: float = 1.0,
+    log: Log | None = None,
+) -> AsyncIterator[Server]:
+    """Serve a bound TCP socket with TLS, as `serve` does, by tasks of the group.
+
+    `door` decides before the handshake, and may end what it let in; `accept` decides after it.
+    """
+    server = Server(accept)
+    listening.listen(BACKLOG)
+    doorman = Doorman(listening, lambda: server.own(factory()), context, door, log)
+    accepting = group.create_task(doorman.run(group), name="accept")
+    try:
+        yield server
+    finally:
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        listening.close()
+        doorman.turn_away()
         await server.stop(grace)
 
 

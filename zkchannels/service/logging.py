@@ -77,7 +77,12 @@ def configure(program: str, *, level: str = "info", journal_socket: str = JOURNA
         ending = [output.render]
     elif sys.stderr is not None and sys.stderr.isatty():
         output = _Stream(program)
-        ending = [structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False), _console(), _line]
+        ending = [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            _harmless,
+            _console(),
+            _line,
+        ]
     else:
         output = _Stream(program)
         ending = [structlog.processors.TimeStamper(fmt="iso", key="time"), output.render]
@@ -225,6 +230,8 @@ class _Journal(_Lines):
         return True
 
 
+_OUR_LINES = ("exception", "stack")
+"""Fields of several lines, made by the program itself."""
 _NOT_TOLD = frozenset({"module", "exception", "message_id"})
 
 
@@ -275,9 +282,25 @@ def _hexadecimal(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     return event
 
 
+def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Let nothing that others said steer the terminal, or look like a line of its own."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            lines = value.split("\n") if name in _OUR_LINES else [value]
+            event[name] = "\n".join(_escaped(line) for line in lines)
+    return event
+
+
+def _escaped(text: str) -> str:
+    """Write what cannot be printed as JSON does, so that reading JSON gives it back."""
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
+
+
 def _encode(event: MutableMapping[str, Any]) -> bytes:
     try:
-        return msgspec.json.encode(event, enc_hook=repr)
+        text = msgspec.json.encode(event, enc_hook=repr).decode()
+        # Also control characters beyond ASCII, which JSON allows, are obeyed by terminals.
+        return (text if text.isprintable() else _escaped(text)).encode()
     except (TypeError, ValueError, OverflowError, RecursionError):
         # Lone surrogates, integers beyond 64 bits, odd keys: never lose the line for its form.
         return json.dumps(event, default=repr, skipkeys=True).encode()

@@ -13,9 +13,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from zkchannels.jsonrpc.door import Door
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Handlers, Peer, PeerOptions
-from zkchannels.jsonrpc.server import Server, connect_unix, serve
+from zkchannels.jsonrpc.server import Server, connect_unix, serve, serve_tls
 
 DEADLINE = 20.0
 """Seconds after which a test that waits has failed."""
@@ -115,6 +116,7 @@ async def serving(
     deliver: bool = False,
     accept: Callable[[asyncio.Transport], bool] | None = None,
     tls: ssl.SSLContext | None = None,
+    door: Door | None = None,
     check_results: bool = True,
     grace: float = 1.0,
     seconds: float = DEADLINE,
@@ -141,7 +143,12 @@ async def serving(
             served.peers.append(peer)
             return peer
 
-        async with serve(listening, factory, accept=accept, ssl=tls, grace=grace) as served.server:
+        server = (
+            serve(listening, factory, accept=accept, grace=grace)
+            if tls is None
+            else serve_tls(listening, factory, tls, group, accept=accept, door=door, grace=grace)
+        )
+        async with server as served.server:
             yield served
         served.release.set()
 
