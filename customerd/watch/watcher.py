@@ -7,6 +7,7 @@ Every transaction of the daemon is sent from here. What to do comes from one pur
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -42,7 +43,12 @@ from customerd.watch.reconcile import (
 )
 from customerd.watch.transactions import Transactions
 from zkchannels.chain.client import ChainClient
-from zkchannels.chain.errors import AnotherChain, ChainFailure, IncompleteHistory
+from zkchannels.chain.errors import (
+    AnotherChain,
+    ChainFailure,
+    IncompleteHistory,
+    InsufficientFunds,
+)
 from zkchannels.chain.follower import Follower
 from zkchannels.chain.lane import FeePolicy, Lane, TransactionRow, Trouble
 from zkchannels.chain.model import Block, FeeSuggestion
@@ -375,6 +381,7 @@ class Watcher:
     async def _tell_alarms(self) -> None:
         """Raise each alarm once and clear it once, in the log at once; events follow."""
         while True:
+            tick = self._tick
             new, over = self._book.turn(self.alarms, clock=time.time())
             for alarm in new:
                 level = log.critical if alarm.level is Level.CRITICAL else log.error
@@ -391,7 +398,9 @@ class Watcher:
             for kind, alarms in (("raised", new), ("cleared", over)):
                 for alarm in alarms:
                     self._untold.put_nowait((kind, alarm))
-            await asyncio.sleep(ALARMS_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ALARMS_EVERY):
+                    await tick.wait()
 
     async def _record_alarms(self) -> None:
         """Write an event for each alarm, in their order, as soon as the database takes it."""
@@ -427,12 +436,14 @@ class Watcher:
         """Raise an alarm for every transaction that cannot get out."""
         rows = [row for lane in self._lanes() for row in await lane.open_rows()]
         self._stuck = [_stuck_alarm(row) for row in rows if row.trouble is not None]
+        if any(row.trouble is Trouble.INSUFFICIENT_FUNDS for row in rows):
+            self._balances_read = 0.0  # look again, to say which account is empty
 
     async def _read_balances(self) -> None:
         recently = time.monotonic() - self._balances_read < GUARD_BALANCE_EVERY
         assert self._gateway is not None
         known = self.account_balance is not None or self._gateway.account is None
-        if recently and self.guard_balance and known:
+        if recently and self._balances_read and self.guard_balance and known:
             return
         self._balances_read = time.monotonic()
         self.guard_balance = await self.client.balance(self._guard.address)
@@ -509,6 +520,8 @@ class Watcher:
             self._alarms[channel] = Alarm(
                 "action_failed", reason, row.label, Level.WARNING, channel=channel
             )
+            if isinstance(error, InsufficientFunds):
+                self._balances_read = 0.0  # look again, to say which account is empty
             raise
         finally:
             # Keys that are attached and cannot or do not sign must not keep the guard back.
@@ -738,7 +751,11 @@ class Watcher:
             locked = await channels.lock_channel(
                 change.connection, row.channel, allowed=frozenset(Status)
             )
-            await channels.update_channel(change, locked, status="closed")
+            paid = {}
+            if final.status is ChannelStatus.CLOSED:  # of a payment in flight either state may end
+                paid["customer_balance"] = final.customer_balance
+                paid["merchant_balance"] = final.merchant_balance
+            await channels.update_channel(change, locked, status="closed", **paid)
             change.event(
                 "channel",
                 "closed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,17 @@ class FaultyNetwork(Network):
         super().start_chain()
         self.anvil.mine(2 * FINALITY)
         self.proxies = [self._stack.enter_context(FaultProxy(self.chain)) for _ in range(2)]
+
+    def _wait(self, method: str, params: dict[str, Any], holds: Callable[[Any], object]) -> Any:
+        """As everywhere, but not without end."""
+        until = time.monotonic() + PATIENCE
+
+        def in_time(found: Any) -> object:
+            held = holds(found)
+            assert held or time.monotonic() < until, found
+            return held
+
+        return super()._wait(method, params, in_time)
 
     def nodes(self) -> list[str]:
         """The two nodes that may misbehave."""
