@@ -26,7 +26,7 @@ from customerd.signing.compare import compare_all
 from customerd.signing.gateway import Gateway
 from customerd.signing.wallet import read_wallet
 from customerd.store.events import Store
-from customerd.store.lease import LeasedDatabase, LeaseHeld, LeaseLost
+from customerd.store.lease import CHANNEL, LeasedDatabase, LeaseHeld, LeaseLost
 from customerd.watch.accounts import GuardAccount
 from customerd.watch.watcher import Watcher
 from zkchannels.chain.client import ChainClient
@@ -38,14 +38,21 @@ from zkchannels.service.logging import get_logger
 from zkchannels.service.notify import Notifier
 from zkchannels.service.sockets import bind_owner_only, listen_fds, peer_credentials
 from zkchannels.store.database import DatabaseUnavailable
+from zkchannels.store.errors import MigrationError
 from zkchannels.store.migrate import Component, migrate
 
 log = get_logger("customerd")
 
 OWN = Component("customerd", "customerd.store")
 STATUS_EVERY = 5.0
+START_TIME = 60.0
+"""Seconds that systemd is asked for while PostgreSQL is waited for, again and again."""
+SETTLE_WITHIN = 1.0
+"""Seconds that the end leaves to what is being written."""
+RELEASE_WITHIN = 2.0
+"""Seconds that the end waits for a server that may hang, to give the lease up."""
 
-Mode = Literal["starting", "safe", "ready", "stopping"]
+Mode = Literal["starting", "standby", "safe", "ready", "stopping"]
 
 
 class Daemon:
@@ -57,10 +64,11 @@ class Daemon:
         self._stop = asyncio.Event()
         self._started = time.time()
         self._up = False
+        self._standing_by = False
         self._database = LeasedDatabase(
             settings.database.dsn,
             application_name="customerd",
-            holder=f"{socket.gethostname()}:{settings.sockets.rpc}",
+            holder=_holder(settings.sockets.rpc),
             seconds=settings.database.lease,
         )
         self._store = Store(self._database)
@@ -108,11 +116,11 @@ class Daemon:
 
     @property
     def mode(self) -> Mode:
-        """The daemon's life: starting → safe ⇄ ready → stopping."""
+        """The daemon's life: starting (→ standby) → safe ⇄ ready → stopping."""
         if self._stop.is_set():
             return "stopping"
         if not self._up:
-            return "starting"
+            return "standby" if self._standing_by else "starting"
         safe = {"safe_mode", "database_unavailable"} & set(self._gate.missing())
         return "safe" if safe else "ready"
 
@@ -122,7 +130,7 @@ class Daemon:
                 "database",
                 lambda: self._up and not self._stop.is_set(),
                 "not_ready",
-                "the daemon is starting or stopping",
+                "the daemon is starting, standing by, or stopping",
             ),
             Condition(
                 "database",
@@ -169,20 +177,31 @@ class Daemon:
         self._notifier.stopping()
         log.info("stopping")
         stopped.cancel()
+        await self._database.settle_down(SETTLE_WITHIN)
         work.cancel()
         try:
-            await work
+            return await work
         except asyncio.CancelledError:
             return 0
         finally:
             with contextlib.suppress(DatabaseUnavailable):
-                if self._database.fence is not None:
-                    await self._database.release_lease()
+                if self._database.fence is not None and self._database.alive:
+                    await self._database.release_lease(answer_within=RELEASE_WITHIN)
             await self._client.aclose()
             await self._database.aclose()
-        return 0
 
-    async def _work(self, rpc: socket.socket, signer: socket.socket) -> None:
+    async def _work(self, rpc: socket.socket, signer: socket.socket) -> int:
+        """Do everything until cancelled; return the exit code of an end that was foreseen."""
+        try:
+            await self._serve(rpc, signer)
+        except* LeaseLost as errors:
+            # Another daemon acts: nothing in memory may be trusted, a start is clean.
+            log.error("lease_lost", reason=str(_first(errors)), message="this daemon ends")
+        except* MigrationError as errors:
+            log.critical("database_not_usable", reason=str(_first(errors)))
+        return 1
+
+    async def _serve(self, rpc: socket.socket, signer: socket.socket) -> None:
         log.info("starting", version=VERSION, pid=os.getpid())
         async with asyncio.TaskGroup() as group:
             handlers = Handlers(task_group=group)
@@ -222,24 +241,40 @@ class Daemon:
             except DatabaseUnavailable as error:
                 self._notifier.status(f"waiting for PostgreSQL: {error}")
                 log.warning("waiting_for_database", reason=str(error))
-                await self._database.wait_available()
+                await self._wait_for_database()
             except LeaseHeld as error:
-                self._notifier.status(f"standing by: {error}")
-                log.warning("standing_by", holder=error.holder)
-                await asyncio.sleep(self._settings.database.lease / 3)
+                self._stand_by(error)
+                await self._database.wait_lease(error)
+
+    async def _wait_for_database(self) -> None:
+        """Wait as long as it takes; systemd's time for a start is for starts that hang."""
+        while True:
+            self._notifier.more_time(START_TIME)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(START_TIME / 2):
+                    await self._database.wait_available()
+                    return
+
+    def _stand_by(self, held: LeaseHeld) -> None:
+        """Tell that all is well: a standby serves by waiting, for days if need be."""
+        if not self._standing_by:
+            self._standing_by = True
+            self._notifier.ready(f"standing by: {held}")
+            log.warning("standing_by", holder=held.holder)
 
     async def _renew_lease(self) -> None:
-        """Keep the lease; raises LeaseHeld once another daemon has taken it."""
+        """Keep the lease; raises LeaseLost once another daemon has taken it."""
         while True:
-            await asyncio.sleep(self._settings.database.lease / 3)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.database.lease / 3):
+                    await self._database.overtaken.wait()
             await self._hold_lease()
 
     async def _hold_lease(self) -> None:
         try:
             await self._database.renew_lease()
         except LeaseLost:
-            # Somebody else acted meanwhile: nothing in memory may be trusted, a start is clean.
-            raise LeaseHeld("another daemon") from None
+            raise
         except DatabaseUnavailable as error:
             log.warning("lease_not_renewed", reason=str(error))
 
@@ -247,7 +282,7 @@ class Daemon:
         """Keep an idle connection that sees the server's end at once, then wait for its return."""
         while True:
             try:
-                async with await self._database.listen("customerd") as listener:
+                async with await self._database.listen(CHANNEL) as listener:
                     async for _ in listener:
                         continue
             except DatabaseUnavailable as error:
@@ -305,6 +340,22 @@ def _listening(given: dict[str, list[socket.socket]], name: str, path: str) -> s
             return given[known][0]
     Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return bind_owner_only(Path(path))
+
+
+def _holder(path: str) -> str:
+    """Name this daemon: started again after a crash it takes its own lease, after a boot it waits.
+
+    Hosts may have the same name, and a container may come back elsewhere under its own.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()}:{path} (boot {boot[:8]})"
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _owner_only(transport: asyncio.Transport) -> bool:

@@ -48,6 +48,8 @@ _log = get_logger("merchantd")
 
 
 _REPORT_EVERY = 5.0
+_SETTLE_WITHIN = 1.0
+"""Seconds that the end leaves to what is being written."""
 _START_TIME = 60.0
 """Seconds that systemd is asked for while PostgreSQL is waited for, again and again."""
 
@@ -140,7 +142,7 @@ async def _start(
     stack: AsyncExitStack,
     notifier: Notifier,
 ) -> None:
-    _stop_on_signals(group)
+    _stop_on_signals(group, parts.database)
     lease = Lease(parts.database)
     await lease.take()
     stack.push_async_callback(lease.release)
@@ -229,7 +231,7 @@ def _approver(settings: Settings) -> Approver:
     return HttpApprover(settings.approver.url, timeout=settings.approver.timeout)
 
 
-def _stop_on_signals(group: asyncio.TaskGroup) -> None:
+def _stop_on_signals(group: asyncio.TaskGroup, database: Database) -> None:
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -237,6 +239,7 @@ def _stop_on_signals(group: asyncio.TaskGroup) -> None:
 
     async def stop() -> None:
         await asked.wait()
+        await database.settle_down(_SETTLE_WITHIN)
         raise _Stop
 
     group.create_task(stop(), name="signals")

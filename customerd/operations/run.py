@@ -171,6 +171,7 @@ class Run:
         """
         if not self.around.gateway.ready:
             raise Interrupted("no signer is attached")
+        self.around.store.database.require_lease()
         try:
             return await peer.request(
                 method,

@@ -70,6 +70,7 @@ class Runner:
         self._ended: dict[bytes, asyncio.Event] = {}
         self._started = asyncio.Event()
         self._rests = Rests()
+        self._look = asyncio.Event()
 
     @property
     def unfinished(self) -> int:
@@ -94,13 +95,18 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             self._group = group
             while True:
+                self._look.clear()
                 try:
                     await self.take_up()
-                    break
                 except DatabaseUnavailable:
                     await self._around.store.database.wait_available()
-            self._started.set()
-            await asyncio.Event().wait()
+                    continue
+                self._started.set()
+                await self._look.wait()
+
+    def look_again(self) -> None:
+        """Take up soon what may have been written: its commit got no answer."""
+        self._look.set()
 
     async def take_up(self) -> None:
         """Submit every unfinished operation that is not at work: none waits for a restart."""

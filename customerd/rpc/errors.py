@@ -12,7 +12,7 @@ Retry = Literal["never", "later", "after_change"]
 
 ERRORS = ErrorKinds(
     {
-        "not_ready": "the daemon is starting or stopping",
+        "not_ready": "the daemon is starting, standing by for another, or stopping",
         "safe_mode": "no signer is attached; nothing can be spent",
         "chain_unavailable": "the watcher is not following the chain",
         "database_unavailable": "PostgreSQL does not answer",

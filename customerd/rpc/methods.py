@@ -124,7 +124,7 @@ class Info(Result, frozen=True):
     """State of the daemon."""
 
     version: str
-    mode: Literal["starting", "safe", "ready", "stopping"]
+    mode: Literal["starting", "standby", "safe", "ready", "stopping"]
     missing: list[str]
     """What is away, named as the errors are that follow from it; also in `ready`: the chain."""
     chain: ChainInfo

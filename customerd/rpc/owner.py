@@ -85,7 +85,7 @@ class Parts:
     native_symbol: str
     margin: float
     fee_cap: int
-    mode: Callable[[], Literal["starting", "safe", "ready", "stopping"]]
+    mode: Callable[[], Literal["starting", "standby", "safe", "ready", "stopping"]]
     stop: Callable[[], None]
     started: float
 
@@ -529,10 +529,7 @@ class Owner:
                 raise _label_taken(label) from None
             raise failure("channel_busy", "the same request is being made") from None
         except CommitOutcomeUnknown:
-            written = await operations.operation_by_id(self._parts.store.database, operation)
-            if written is None:
-                raise
-            return written
+            return await self._perhaps_written(operation)
 
     async def pay(self, params: methods.PayParams, _peer: Peer) -> methods.Operation:
         """Queue a payment."""
@@ -631,10 +628,27 @@ class Owner:
             assert first is not None
             return first
         except CommitOutcomeUnknown:
+            return await self._perhaps_written(operation)
+
+    async def _perhaps_written(self, operation: bytes) -> OperationRow:
+        """Return the operation if its lost commit took place; raises its error when it did not.
+
+        Where that cannot be read yet the operation is taken up, if it is there, once it can: the
+        caller is told under which id.
+        """
+        try:
             written = await operations.operation_by_id(self._parts.store.database, operation)
-            if written is None:
-                raise
-            return written
+        except DatabaseUnavailable:
+            self._parts.runner.look_again()
+            raise failure(
+                "database_unavailable",
+                "the connection was lost while this was written: it may be done once it is back",
+                operation=operation.hex(),
+                hint="ask for this operation before trying again; if it is not found, try again",
+            ) from None
+        if written is None:
+            raise failure("database_unavailable", "PostgreSQL did not take it: nothing was done")
+        return written
 
     async def _repeated(self, key: str | None, digest: bytes) -> OperationRow | None:
         """Return the operation of an earlier call with this key; refuse other parameters."""
@@ -654,7 +668,14 @@ class Owner:
     async def _submitted(self, row: OperationRow, *, wait: bool) -> methods.Operation:
         if not row.ended:
             self._parts.runner.submit(row)
-        return await self._answer(row, wait=wait)
+        try:
+            return await self._answer(row, wait=wait)
+        except DatabaseUnavailable:
+            raise failure(
+                "database_unavailable",
+                "PostgreSQL does not answer; the operation is written and goes on",
+                operation=row.operation.hex(),
+            ) from None
 
     async def _answer(self, row: OperationRow, *, wait: bool) -> methods.Operation:
         """Show the operation, with `wait` once it ended; a refused one is an error."""

@@ -121,6 +121,7 @@ class Gateway:
 
     async def request_uncompared(self, method: Method[P, R], params: P) -> R:
         """Ask a signer that is still being compared; for the comparison alone."""
+        self._store.database.require_lease()
         link = self._link
         if link is None:
             raise SignerAway

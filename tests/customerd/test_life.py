@@ -42,7 +42,7 @@ def test_a_second_daemon_on_the_same_database_stands_by(place: Path, database_ds
         for line in standing_by.stderr:
             if "standing_by" in line:
                 break
-        assert second.rpc("getinfo")["mode"] == "starting"
+        assert second.rpc("getinfo")["mode"] == "standby"
         first.service.kill()
         for line in standing_by.stderr:
             if '"serving"' in line:

@@ -36,6 +36,7 @@ ETHER = 10**18
 DELAY = 3600
 MARGIN = 600
 FINALITY = 2
+LEASE = 15.0
 TOKEN_SYMBOL = "TEST"  # noqa: S105 - the name of an asset
 TOKEN_DECIMALS = 6
 REFUND_LIMIT = 2**62
@@ -68,12 +69,14 @@ class Network:
         delay: int = DELAY,
         margin: int = MARGIN,
         finality: int = FINALITY,
+        lease: float = LEASE,
     ) -> None:
         self.directory = directory
         self.block_time = block_time
         self.delay = delay
         self.margin = margin
         self.finality = finality
+        self.lease = lease
         self._postgres = postgres
         self._shared_cluster = cluster
         self._merchant_names = merchants
@@ -209,6 +212,7 @@ class Network:
             f'signer = "{self.signer_socket}"\n'
             "[database]\n"
             f'dsn = "{self._database("customerd")}"\n'
+            f'lease = "{self.lease:g}s"\n'
             "[chain]\n"
             f"endpoints = {json.dumps(self.nodes())}\n"
             'poll = "2s"\n'

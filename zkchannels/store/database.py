@@ -51,9 +51,13 @@ BEAT = 2.0
 """Seconds of silence after which a listening connection asks whether the server is still there."""
 
 # What says that the server cannot work for us now, not that a statement is wrong: connection,
-# authorization, no such database, rolled back, out of resources, locked by another, shutting down,
-# and its files. Each may pass without a change of the program.
-_CANNOT_NOW = ("08", "28", "3D", "40", "53", "55P03", "57", "58", "42501", "25P03", "25P04")
+# authorization, no such database or its tables (it is being restored), rolled back, out of
+# resources, locked by another, shutting down, and its files. Each may pass without a change of
+# the program.
+_CANNOT_NOW = (
+    *("08", "28", "3D", "40", "53", "57", "58"),
+    *("25P03", "25P04", "42501", "42P01", "55P03"),
+)
 
 _SESSION = """
 select
@@ -98,7 +102,8 @@ class Database:
     `answer_within` is how many seconds a transaction or a query may take before the server counts
     as hung and the connection is cut; single statements are cancelled by the server after two
     thirds of that, and after a fifth when they wait for a lock that another session holds. While
-    somebody listens, a server that hangs is noticed sooner (see `listen`). `warn` is told once of
+    somebody listens, a server that hangs is noticed sooner (see `listen`). The server ends a
+    session that says nothing for `idle_within` seconds inside a transaction. `warn` is told once of
     every server setting that risks committed data; they are logged when it is not given.
     """
 
@@ -108,10 +113,12 @@ class Database:
         *,
         application_name: str,
         answer_within: float = ANSWER_WITHIN,
+        idle_within: float | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self._conninfo = link.complete(dsn, application_name=application_name)
         self._answer_within = answer_within
+        self._idle_within = min(answer_within, idle_within or answer_within)
         self._warn = warn or _log_warning
         self._warned: set[str] = set()
         self._backoff = link.Backoff()
@@ -120,6 +127,8 @@ class Database:
         self._listeners: set[Listener] = set()
         self._writing: asyncio.Task[Any] | None = None
         self._outcome: Any = None
+        self.mark = b""
+        """What the transaction at work leaves behind, if it does, for `was_committed` to find."""
         # The server process of the writer connection, and one that may still be about to commit.
         self._backend: Backend | None = None
         self._doubtful: Backend | None = None
@@ -164,6 +173,22 @@ class Database:
             except DatabaseUnavailable:
                 await self._backoff.wait()
 
+    async def settle_down(self, seconds: float) -> None:
+        """Give what is under way so long to end, then cut it; before tasks are cancelled.
+
+        A cancelled query first asks the server to cancel it, and one that hangs takes its time.
+        """
+        limit = time.monotonic() + seconds
+        for used in (self._writer, self._reader):
+            try:
+                async with asyncio.timeout(max(0.0, limit - time.monotonic())), used.turn:
+                    continue
+            except TimeoutError:
+                self._backoff.give_up()
+                used.cut()
+        for listener in self._listeners:
+            listener.cut_if_asking()
+
     async def aclose(self) -> None:
         """Close all connections; what was not committed is rolled back by the server."""
         for listener in list(self._listeners):
@@ -191,6 +216,7 @@ class Database:
             raise StoreError("run() was called inside run()")
         async with self._writer.turn:
             self._writing = task
+            self.mark = b""
             try:
                 return await self._retry(
                     lambda limit: self._transaction(body, limit),
@@ -200,16 +226,22 @@ class Database:
                 self._writing = None
 
     async def run_alone(
-        self, statement: str, parameters: Parameters, *, recall: str | None = None
+        self,
+        statement: str,
+        parameters: Parameters,
+        *,
+        mark: bytes = b"",
+        recall: str | None = None,
     ) -> tuple[Any, ...]:
         """Run one statement that is a transaction of its own; return its first row.
 
         It costs one round trip where `run` takes four or more. Raises as `run` does; the end of the
         statement is its commit, so a connection that is lost under it leaves the outcome unknown.
-        Raises NothingWritten when there is no row. `recall` is a query for the row of a statement
-        that turns out to have been committed.
+        Raises NothingWritten when there is no row. `mark` is what the statement leaves behind for
+        `was_committed` to find, and `recall` a query for the row of one that was committed.
         """
         async with self._writer.turn:
+            self.mark = mark
             return await self._retry(
                 lambda limit: self._alone(statement, parameters, limit), self._answer_within, recall
             )
@@ -296,7 +328,7 @@ class Database:
         limits = {
             "statement": f"{self._answer_within * 2 / 3 * 1000:.0f}ms",
             "lock": f"{self._answer_within / 5 * 1000:.0f}ms",
-            "idle": f"{self._answer_within * 1000:.0f}ms",
+            "idle": f"{self._idle_within * 1000:.0f}ms",
         }
         row = await (await connection.execute(_SESSION, limits)).fetchone()
         assert row is not None
@@ -515,6 +547,11 @@ class Listener:
             raise DatabaseUnavailable(link.reason(error)) from error
         finally:
             self._waiting = False
+
+    def cut_if_asking(self) -> None:
+        """End the connection if it waits for an answer; one that only listens is cancelled fast."""
+        if self._connection.info.transaction_status is TransactionStatus.ACTIVE:
+            link.cut(self._connection)
 
     async def _beat(self) -> None:
         """See that the server still answers; psycopg keeps what is notified meanwhile."""

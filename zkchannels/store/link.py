@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import select
@@ -129,6 +130,11 @@ class Backoff:
         """Forget the failures."""
         self._failures = 0
         self._due = 0.0
+
+    def give_up(self) -> None:
+        """Let every further attempt fail at once: this process is on its way down."""
+        self._due = math.inf
+        self._reason = "the server hangs and this process is stopping"
 
     async def wait(self) -> None:
         """Wait until another attempt is due."""

@@ -17,12 +17,14 @@ begin
 end
 $$;
 
--- One daemon acts on a database at a time; every write carries the fence.
+-- One daemon acts on a database at a time; every write carries the fence and leaves its mark, which
+-- tells afterwards whether it was committed.
 create table lease (
     one         boolean primary key default true check (one),
     holder      text not null,
     fence       bigint not null check (fence > 0),
-    expires     timestamptz not null
+    expires     timestamptz not null,
+    mark        bytea not null
 );
 
 create table escrow (

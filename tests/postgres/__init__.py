@@ -1,0 +1,1 @@
+"""PostgreSQL misbehaves under real daemons."""
