@@ -60,6 +60,8 @@ class Second:
         path.write_text(config)
         command = [sys.executable, "-m", "customerd", "--config", str(path)]
         self.service = Service("second", command, log=directory / "customerd.log")
+        signer = [*network.signer_command[:-1], str(self.signer_socket)]
+        self.signer = Service("its signer", signer, log=directory / "customersigner.log")
 
     def rpc(self, method: str, /, **params: Any) -> Any:
         """Call the second daemon."""

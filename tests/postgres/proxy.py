@@ -43,6 +43,10 @@ class Proxy:
         """Seconds that each answer of the server takes longer."""
         self._relentless = False
         self._spared: set[frozenset[str]] = set()
+        self.held = threading.Event()
+        """Set while a commit waits for `release`."""
+        self.may_commit = asyncio.Event()
+        self.may_commit.set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._listening: asyncio.Server | None = None
@@ -72,9 +76,15 @@ class Proxy:
         finally:
             self.cuts = None
 
-    def cut_all(self) -> None:
-        """End every connection that is open now."""
-        self._loop.call_soon_threadsafe(lambda: [each.end() for each in list(self._open)])
+    def hold(self) -> None:
+        """Keep every COMMIT from the server until `release`; returns when one waits."""
+        self.held.clear()
+        self._loop.call_soon_threadsafe(self.may_commit.clear)
+        assert self.held.wait(30), "nothing was committed"
+
+    def release(self) -> None:
+        """Let the commits go on."""
+        self._loop.call_soon_threadsafe(self.may_commit.set)
 
     def is_cut(self, cut: Cut, tables: frozenset[str]) -> bool:
         """Tell whether this commit is to be cut, and remember it."""
@@ -159,6 +169,9 @@ class _Connection:
             if commits:
                 self._swallow = self._proxy.is_cut(Cut.AFTER, frozenset(self._tables))
                 self._tables.clear()
+            if text.strip().upper() == b"COMMIT" and not self._proxy.may_commit.is_set():
+                self._proxy.held.set()
+                await self._proxy.may_commit.wait()
             self._to_server.write(held)
             held, text = b"", FIRST
 

@@ -120,6 +120,7 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         self._undo = contextlib.ExitStack()
         self._sockets = self.directory / "socket"
+        self._elsewhere: Path | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -245,6 +246,10 @@ class Cluster:
             )
             connection.execute("select pg_reload_conf()")
 
+    def answer_at(self, sockets: Path) -> None:
+        """Place the socket in the folder of another cluster, which is stopped, from now on."""
+        self._elsewhere = sockets
+
     def promote(self) -> None:
         """Make a standby the primary; returns when it takes writes."""
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
@@ -328,6 +333,9 @@ class Cluster:
                 os.close(process)
 
     def _place_socket(self, undo: contextlib.ExitStack) -> None:
+        if self._elsewhere is not None:
+            self._sockets = self._elsewhere
+            return
         self._sockets = self.directory / "socket"
         if len(os.fsencode(self._sockets / ".s.PGSQL.5432.lock")) > LONGEST_SOCKET_PATH:
             short = tempfile.mkdtemp(prefix="customerd-")

@@ -36,6 +36,11 @@ class Service:
         """What the process said by sd_notify while it was waited for."""
 
     @property
+    def command(self) -> list[str]:
+        """The command line that is started."""
+        return list(self._command)
+
+    @property
     def pid(self) -> int:
         """Process id of the running service."""
         assert self._process is not None
