@@ -150,8 +150,8 @@ class Database:
 
     @property
     def alive(self) -> bool:
-        """Whether the writer is connected, as far as the last call or a listener could see."""
-        return self._writer.alive
+        """Whether the server is there, as far as the last call or a listener could see."""
+        return self._writer.alive and not self._backoff.failing
 
     async def connect(self) -> None:
         """Open the writer and the reader now, not on first use."""

@@ -114,6 +114,11 @@ class Backoff:
         self._due = 0.0
         self._reason = ""
 
+    @property
+    def failing(self) -> bool:
+        """Whether the newest attempt failed."""
+        return self._failures > 0
+
     def check(self) -> None:
         """Raise DatabaseUnavailable while it is too early for another attempt."""
         if time.monotonic() < self._due:
