@@ -93,7 +93,7 @@ class Watcher:
     async def _hear_heads(self, follower: Follower) -> None:
         while True:
             await follower.changed()
-            if follower.head is not None and not follower.disagreement:
+            if follower.head is not None and not follower.undecided:
                 self._view.caught_up(follower.head)
             self._woken.set()
 

@@ -173,6 +173,8 @@ async def test_the_majority_is_followed(
         for _ in range(5):
             await watch.follower.catch_up()
             assert (await watch.record(channel)).head.status is ChannelStatus.EXPIRING
+            assert watch.follower.following
+            assert watch.follower.disagreement
     assert log.events("nodes_disagree")
 
 

@@ -25,7 +25,7 @@ from zkchannels.chain.errors import (
     Reverted,
 )
 from zkchannels.chain.model import Block, FeeSuggestion, Log, Receipt, SendOutcome
-from zkchannels.chain.opinions import Opinion, judge, number_to_compare
+from zkchannels.chain.opinions import Comparison, Opinion, judge, number_to_compare
 
 if TYPE_CHECKING:
     import aiohttp
@@ -136,12 +136,11 @@ class ChainClient:
 
     # -- several endpoints ------------------------------------------------------------------------
 
-    async def survey(self, turn: int) -> str | None:
+    async def survey(self, turn: int) -> Comparison | None:
         """Compare the endpoints and ask the best ones first from now on.
 
-        Returns who is on another chain of blocks than the others, for people; empty when they
-        agree, None when there were no two to compare. `turn` decides whose turn it is where there
-        is no majority.
+        Returns None when there were no two to compare. `turn` decides whose turn it is where no
+        chain has a majority.
         """
         now = time.monotonic()
         asked = [end for end in self._endpoints if end.quiet_until <= now]
@@ -165,9 +164,10 @@ class ChainClient:
         for rank, place in enumerate(verdict.order):
             there[place][0].rank = rank
         if not verdict.disagree:
-            return "" if len(there) > 1 else None
+            return Comparison() if len(there) > 1 else None
         said = ", ".join(f"{end.name} has {block.hash.hex()[:8]}" for end, block in there)
-        return f"the nodes have different blocks {number}: {said}"
+        text = f"the nodes have different blocks {number}: {said}"
+        return Comparison(text, undecided=verdict.undecided)
 
     def blame(self, reason: str) -> None:
         """Ask the endpoint that answered last after the others for a while: it made no sense."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 from zkchannels.chain.client import ChainClient, Request, block_request
 from zkchannels.chain.errors import ChainError, ChainUnavailable, MalformedAnswer
 from zkchannels.chain.model import Block, Log
+from zkchannels.chain.opinions import Comparison
 from zkchannels.chain.ring import (
     LARGE_RANGE,
     MovedError,
@@ -83,7 +84,7 @@ class Follower:
         self._final = -1
         self._progress = time.monotonic()
         self._trouble = "not started"
-        self._disagreement = ""
+        self._compared = Comparison()
         self._disagreed = 0.0
         self._broken: int | None = None
         self._wake = asyncio.Event()
@@ -103,7 +104,7 @@ class Follower:
     @property
     def following(self) -> bool:
         """Whether the store shows the chain as it is now: caught up, fresh, and undisputed."""
-        if not self._caught_up or self._head is None or self._disagreement:
+        if not self._caught_up or self._head is None or self._compared.undecided:
             return False
         return time.time() - self._head.timestamp <= self._stale_after
 
@@ -120,7 +121,12 @@ class Follower:
     @property
     def disagreement(self) -> str:
         """How nodes contradict each other about the chain, for people; empty when they do not."""
-        return self._disagreement
+        return self._compared.contradiction
+
+    @property
+    def undecided(self) -> bool:
+        """Whether they contradict each other, and no majority says who is right."""
+        return self._compared.undecided
 
     @property
     def finality_broken(self) -> bool:
@@ -267,20 +273,20 @@ class Follower:
         news.set()
         self._tell_looked()
 
-    def _note_opinions(self, disagreement: str | None) -> None:
+    def _note_opinions(self, found: Comparison | None) -> None:
         """Remember a disagreement: that one side falls silent does not make the other one right."""
-        now = time.monotonic()
-        if disagreement is None:
+        now, before = time.monotonic(), self._compared
+        if found is None:
             if now - self._disagreed > DISAGREEMENT_LASTS:
-                self._disagreement = ""
+                self._compared = Comparison()
             return
-        if disagreement:
+        if found.contradiction:
             self._disagreed = now
-            if not self._disagreement:
-                log.error("nodes_disagree", reason=disagreement)
-        elif self._disagreement:
+            if not before.contradiction:
+                log.error("nodes_disagree", reason=found.contradiction)
+        elif before.contradiction:
             log.info("nodes_agree")
-        self._disagreement = disagreement
+        self._compared = found
 
     def _tell_looked(self) -> None:
         looked, self._looked = self._looked, asyncio.Event()
@@ -306,8 +312,8 @@ class Follower:
         ancestor: Block | None = tip
         if still is None or still.hash != tip.hash:
             ancestor = await self._find_ancestor(cursor, head)
-            if ancestor is None and self._disagreement:
-                raise ChainUnavailable(f"another history, and {self._disagreement}")
+            if ancestor is None and self._compared.contradiction:
+                raise ChainUnavailable(f"another history, and {self._compared.contradiction}")
             if ancestor is None:
                 return await self._start_over(cursor)
         assert ancestor is not None
@@ -390,7 +396,7 @@ class Follower:
         before = cursor.final if unwind_to is None else min(cursor.final, unwind_to)
         told = final_number(head.number, self._confirmations, tagged, before)
         # What only one side shows is not final yet, whatever that side says.
-        final = before if self._disagreement else min(told, max(reached, before))
+        final = before if self._compared.undecided else min(told, max(reached, before))
         addresses = self._address_changes(cursor, active, ancestor.number, final)
         changed = bool(blocks or unwind_to is not None or addresses or final != cursor.final)
         if changed:

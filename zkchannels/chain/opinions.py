@@ -36,6 +36,14 @@ class Verdict:
     undecided: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What came of comparing nodes: who contradicts whom, for people (empty: nobody)."""
+
+    contradiction: str = ""
+    undecided: bool = False
+
+
 def number_to_compare(heads: Sequence[Block]) -> int:
     """Return the number of the block at which honest nodes with these heads agree."""
     return max(min(head.number for head in heads) - FORK, 0)
