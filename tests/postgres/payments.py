@@ -20,10 +20,7 @@ AT_ONCE = 2.0
 
 def queue(world: World, label: str, count: int) -> list[str]:
     """Queue payments of different amounts; return their operations."""
-    return [
-        world.rpc("pay", label=label, amount=1000 + number, wait=False)["operation"]
-        for number in range(count)
-    ]
+    return [insisting(world, "pay", label=label, amount=1000 + number) for number in range(count)]
 
 
 def settled(world: World, operation: str) -> Any:
@@ -34,14 +31,14 @@ def settled(world: World, operation: str) -> Any:
 
 
 def insisting(world: World, method: str, **params: Any) -> Any:
-    """Call again with the same idempotency key while the database is unavailable."""
+    """Call again with the same idempotency key until the daemon has noticed that all is well."""
     key = secrets.token_hex(8)
     while True:
         try:
             return world.rpc(method, **params, idempotency_key=key, wait=False)["operation"]
         except RpcError as error:
             assert isinstance(error.data, dict)
-            assert error.data["kind"] == "database_unavailable", error
+            assert error.data["kind"] in ("database_unavailable", "safe_mode"), error
 
 
 def mined(world: World, operation: str) -> Any:

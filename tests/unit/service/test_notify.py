@@ -34,6 +34,8 @@ def test_states_arrive(manager: socket.socket) -> None:
     assert lines(manager) == ["READY=1", "STATUS=ready: 3 channels"]
     notifier.status("standing by")
     assert lines(manager) == ["STATUS=standing by"]
+    notifier.more_time(60)
+    assert lines(manager) == ["EXTEND_TIMEOUT_USEC=60000000"]
     notifier.watchdog()
     assert lines(manager) == ["WATCHDOG=1"]
     notifier.reloading()

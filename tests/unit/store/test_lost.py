@@ -263,6 +263,42 @@ async def test_listener_sees_the_end_at_once(mortal: Database, own_cluster: Clus
         assert mortal.alive
 
 
+async def test_listener_notices_a_server_that_hangs(database: Database, database_dsn: str) -> None:
+    """A server that hangs is given up for all who wait for it, long before a call would end."""
+    listener = await database.listen("anything")
+    entered = asyncio.Event()
+
+    async def body(connection: Connection) -> None:
+        entered.set()
+        await connection.execute("select pg_sleep(60)")
+
+    waiting = asyncio.create_task(database.run(body, answer_within=60))
+    await entered.wait()
+    os.kill(listener.backend.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(DatabaseUnavailable):
+                await anext(listener)
+            with pytest.raises(DatabaseUnavailable):
+                await waiting
+    finally:
+        os.kill(listener.backend.pid, signal.SIGCONT)
+    terminate(database_dsn, listener.backend.pid)
+
+
+async def test_an_advisory_lock_lasts_as_long_as_its_listener(
+    database: Database, database_dsn: str
+) -> None:
+    """Of two listeners one gets the lock; it is free once the server process of that one ended."""
+    first, second = await database.listen("first"), await database.listen("second")
+    assert await first.try_lock(7)
+    assert not await second.try_lock(7)
+    await database.end(first.backend)
+    assert await second.try_lock(7)
+    with pytest.raises(DatabaseUnavailable):
+        await anext(first)
+
+
 async def test_no_server_at_all(own_cluster: Cluster) -> None:
     """A program that starts before its database gets DatabaseUnavailable, then waits for it."""
     dsn = own_cluster.dsn()
