@@ -6,23 +6,24 @@ its effect or after it. Networks work side by side in processes of their own and
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import queue
 import re
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TypeVar
 
 from tests.fault.control import When, names
-from tests.fault.lab import Lab
-from tests.fault.network import PROCESSES
+from tests.fault.lab import PERIODIC, Lab
 from tests.fault.proxy import ACTIONS, Action, Fault, Kind
 from tests.fault.scenarios import IN_TOKENS, SCENARIOS, Scenario
 
@@ -38,7 +39,9 @@ _BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 _OF_THE_TEST = re.compile(r" (answer owner (?!establish|pay|refund|close)|notify owner)")
 """Answers to the questions of the test itself."""
 _PAYMENTS = ("pay", "refund")
-_PERIODIC = re.compile(r"signer\.ping| lease commit")
+_TWICE = "pay"
+"""The operation at whose points a process dies a second time when it resumes."""
+_PERIODIC = re.compile("|".join(PERIODIC))
 _OF_BLOCKS = re.compile(r"d (follower|watcher|heads) (commit|send)")
 """What is passed with every block, whatever is at work."""
 
@@ -51,9 +54,12 @@ class Point:
     process: str
     name: str
     when: When
+    deaths: int = 1
+    """2: it dies there again, if its second run passes there."""
 
     def __str__(self) -> str:
-        return f"{self.scenario}: {self.process} dies {self.when} “{self.name}”"
+        twice = " and again" if self.deaths > 1 else ""
+        return f"{self.scenario}: {self.process} dies {self.when} “{self.name}”{twice}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,10 @@ class Recording:
                 for half, when in enumerate(_WHENS):
                     place = (2 * index + half + 0.5) / (2 * len(found))
                     placed.append((place, Point(self.scenario, process, name, when)))
-        return [point for _, point in sorted(placed, key=lambda pair: pair[0])]
+        points = [point for _, point in sorted(placed, key=lambda pair: pair[0])]
+        if self.scenario == _TWICE:
+            points += [replace(point, deaths=2) for point in points]
+        return points
 
     def messages(self) -> Iterator[tuple[str, Kind, str]]:
         """Return link, kind and method of every message that was sent, each once."""
@@ -119,7 +128,10 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a point; `trouble` is empty when it was survived."""
+    """What became of a point; `trouble` is empty when it was survived.
+
+    There are `logs` when the network cannot be used any more.
+    """
 
     point: Point | Cut
     seconds: float
@@ -131,14 +143,12 @@ def record(lab: Lab, scenario: Scenario) -> Recording:
     """Run an operation undisturbed and return what was passed."""
     scenario.prepare(lab)
     lab.calm()
-    since = {process: lab.network.controls[process].position() for process in PROCESSES}
+    since = lab.positions()
     scenario.run(lab)
     lab.calm()
     lab.check_books()
     passed = {
-        process: _points_of(
-            names(lab.network.controls[process].passages(position)), blocks=scenario.blocks
-        )
+        process: _points_of(names(lab.network.controls[process].passages(position)), scenario)
         for process, position in since.items()
     }
     return Recording(scenario.name, passed)
@@ -165,13 +175,15 @@ def _without_payments(recordings: Sequence[Recording]) -> list[Recording]:
     ]
 
 
-def _points_of(found: Iterable[str], *, blocks: bool) -> list[str]:
+def _points_of(found: Iterable[str], scenario: Scenario) -> list[str]:
+    if scenario.waits:
+        return [name for name in found if _PERIODIC.search(name)]
     return [
         name
         for name in found
         if not _OF_THE_TEST.search(name)
         and not _PERIODIC.search(name)
-        and (blocks or not _OF_BLOCKS.search(name))
+        and (scenario.blocks or not _OF_BLOCKS.search(name))
     ]
 
 
@@ -184,6 +196,7 @@ def attempt(lab: Lab, point: Point) -> bool:
     scenario.prepare(lab)
     lab.calm()
     position = control.position()
+    lab.deaths = point.deaths
     control.arm(point.name, point.when)
     try:
         scenario.run(lab)
@@ -217,17 +230,15 @@ def attempt_cut(lab: Lab, cut: Cut) -> bool:
 
 
 def _try(lab: Lab, point: Point | Cut) -> Result:
-    began, trouble = time.monotonic(), ""
+    began = time.monotonic()
     try:
         for _ in range(TRIES):
             if attempt(lab, point) if isinstance(point, Point) else attempt_cut(lab, point):
-                break
-        else:
-            trouble = "the boundary was not passed"
+                return Result(point, time.monotonic() - began, "", "")
     except Exception:
-        trouble = traceback.format_exc(limit=-4)
-    logs = _logs(lab.network.directory) if trouble else ""
-    return Result(point, time.monotonic() - began, trouble, logs)
+        trouble, logs = traceback.format_exc(limit=-4), _logs(lab.network.directory)
+        return Result(point, time.monotonic() - began, trouble, logs)
+    return Result(point, time.monotonic() - began, "the boundary was not passed", "")
 
 
 def _logs(directory: Path) -> str:
@@ -259,7 +270,7 @@ def _work(
                 else:
                     result = _try(lab, task)
                     results.put(result)
-                    if result.trouble:
+                    if result.logs:
                         task = tasks.get()
                         break
                 task = tasks.get()
@@ -286,7 +297,10 @@ class Campaign:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _ in self._workers:
+        with contextlib.suppress(queue.Empty):
+            while True:  # what is left when the test was interrupted
+                self._tasks.get(timeout=0.1)
+        for _worker in self._workers:
             self._tasks.put(None)
         for worker in self._workers:
             worker.join()
@@ -317,7 +331,7 @@ class Campaign:
         while True:
             try:
                 return self._results.get(timeout=5)
-            except Exception:  # queue.Empty
+            except queue.Empty:
                 if not all(worker.is_alive() for worker in self._workers):
                     raise RuntimeError("a worker of the campaign ended") from None
 
@@ -334,9 +348,13 @@ def chosen(points: Sequence[T]) -> list[T]:
     """Return all points of payments, and of the rest a share that changes by the day."""
     share = int(os.environ.get(SHARE, "4"))
     day = datetime.now(UTC).toordinal()
-    rest = [point for point in points if point.scenario not in _PAYMENTS]
+    rest = [point for point in points if not _always(point)]
     picked = set(rest[day % share :: share])
-    return [point for point in points if point.scenario in _PAYMENTS or point in picked]
+    return [point for point in points if _always(point) or point in picked]
+
+
+def _always(point: Point | Cut) -> bool:
+    return point.scenario in _PAYMENTS and getattr(point, "deaths", 1) == 1
 
 
 def report(results: Sequence[Result]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fault import campaign as campaigns
 from tests.fault.campaign import Campaign, Recording
+from tests.fault.scenarios import SCENARIOS
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def crashes(memory_directory: Path) -> Iterator[Campaign]:
 @pytest.fixture(scope="session")
 def recordings(crashes: Campaign) -> list[Recording]:
     """What every operation passed, undisturbed."""
-    return crashes.record(campaigns.SCENARIOS)
+    return crashes.record(SCENARIOS)
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,7 +8,7 @@ import os
 import select
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,6 +16,7 @@ import psycopg
 
 from tests.fault.network import PROCESSES, FaultNetwork
 from tests.flow.world import World
+from zkchannels.devnet.child import ChildFailed
 from zkchannels.devnet.postgres import THROWAWAY
 from zkchannels.escrow import calls
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
@@ -27,6 +28,8 @@ T = TypeVar("T")
 PATIENCE = 120.0
 """Seconds after which what has not settled counts as stuck, on a busy machine."""
 LOOK = 0.1
+PERIODIC = (" lease commit", "send signer signer.ping", "answer daemon signer.ping")
+"""What names of boundaries contain that are passed every few seconds, whatever is at work."""
 _AGAIN = frozenset(
     {
         "timed_out",
@@ -57,6 +60,8 @@ class Lab:
         self._keys = (f"key-{number}" for number in itertools.count(1))
         self._labels = (f"channel-{number}" for number in itertools.count(1))
         self._connections: dict[str, psycopg.Connection[tuple[Any, ...]]] = {}
+        self.deaths = 1
+        """How often a process is to die at what is armed."""
         self.away: set[str] = set()
         """Processes that are down because the test wants them to be."""
         self.purse = ""
@@ -161,16 +166,39 @@ class Lab:
         open_ = "select count(*) from channel where channel = %s and outcome is null"
         return None if self.merchant(open_, self.channel(label)) else True
 
+    def positions(self) -> dict[str, int]:
+        """Return where the recordings of all processes end now."""
+        return {process: self.network.controls[process].position() for process in PROCESSES}
+
+    def has_rested(self, since: Mapping[str, int]) -> bool | None:
+        """Return whether everything periodic was passed, or a process has died of it."""
+        passed = [
+            passage.name
+            for process, position in since.items()
+            for passage in self.network.controls[process].passages(position)
+        ]
+        rested = all(any(part in name for name in passed) for part in PERIODIC)
+        if rested or self.deaths < 1:
+            return True
+        self._wait_for_an_end()
+        return None
+
     # -- driving ------------------------------------------------------------------------------
 
     def revive(self) -> None:
-        """Start every program that ended; what ended it is not armed any more."""
+        """Start every program that ended; what ended it is disarmed after as many deaths."""
         for process in PROCESSES:
             service = self.network.service(process)
             if service.running or process in self.away:
                 continue
-            self.network.controls[process].disarm()
-            service.start()
+            self.deaths -= 1
+            if self.deaths <= 0:
+                self.network.controls[process].disarm()
+            try:
+                service.start()
+            except ChildFailed:
+                if self.deaths <= 0:
+                    raise  # else it died where it was to die again
 
     def keep_down(self, process: str) -> None:
         """End a process for the time being."""
@@ -178,9 +206,13 @@ class Lab:
         self.network.service(process).kill()
 
     def bring_back(self, process: str) -> None:
-        """Start a process that was kept down."""
+        """Start a process that was kept down; what it is armed for, its start may meet."""
         self.away.discard(process)
-        self.revive()
+        try:
+            self.network.service(process).start()
+        except ChildFailed:
+            if not self.network.controls[process].fired():
+                raise
 
     def drive(self, goal: Callable[[], T | None], *, blocks: bool = False) -> T:
         """Ask for the goal until it is there, restarting what ends, with blocks if they are needed.
@@ -263,7 +295,7 @@ class Lab:
         """Ask the database of customerd, or of a merchant by its name."""
         if name not in self._connections:
             self._connections[name] = psycopg.connect(self.network.dsn(name), autocommit=True)
-        found = self._connections[name].execute(question, values or None)  # type: ignore[arg-type]
+        found = self._connections[name].execute(question, values or None)
         return found.fetchall()
 
     def forget_connections(self) -> None:

@@ -147,8 +147,8 @@ def _wrap_database(boundaries: Boundaries) -> None:
         boundaries.at(name, "after")
         return row
 
-    Database.run_alone = run_alone  # type: ignore[method-assign, assignment]
-    Database.run = run  # type: ignore[method-assign, assignment]
+    Database.run_alone = run_alone  # type: ignore[method-assign]
+    Database.run = run  # type: ignore[method-assign]
 
 
 def _is_step() -> bool:
@@ -276,7 +276,7 @@ def _wrap_chain(boundaries: Boundaries) -> None:
             return await note(self, row, decision)
 
     ChainClient.send_raw = watched_send_raw  # type: ignore[method-assign]
-    Lane.submit = scoped_submit  # type: ignore[method-assign, assignment]
+    Lane.submit = scoped_submit  # type: ignore[method-assign]
     Lane._apply = scoped_apply  # type: ignore[method-assign]
     Lane._note = scoped_note  # type: ignore[method-assign]
 
@@ -312,7 +312,7 @@ def _wrap_customerd() -> None:
 
     Run.step = scoped_step  # type: ignore[method-assign]
     Runner._once = scoped_once  # type: ignore[method-assign]
-    Watcher._act = scoped_act  # type: ignore[method-assign]
+    Watcher._act = scoped_act  # type: ignore[method-assign, assignment]
 
 
 def _wrap_merchantd() -> None:
@@ -324,7 +324,7 @@ def _wrap_merchantd() -> None:
         with _within(f"watch {action.value}"):
             await act(self, action, *rest)
 
-    Watcher._act = scoped  # type: ignore[method-assign]
+    Watcher._act = scoped  # type: ignore[method-assign, assignment]
 
 
 def wrap(program: str, control: Path) -> None:

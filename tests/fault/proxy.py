@@ -127,8 +127,8 @@ class Proxy:
             asked: dict[bytes, str] = {}
             answered: dict[bytes, str] = {}
             pumps = [
-                asyncio.ensure_future(self._pump(near, far, asked, answered)),
-                asyncio.ensure_future(self._pump(far, near, answered, asked)),
+                asyncio.create_task(self._pump(near, far, asked, answered)),
+                asyncio.create_task(self._pump(far, near, answered, asked)),
             ]
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +144,7 @@ class Proxy:
             self._connections.discard(task)
             writer.close()
 
-    async def _until_delivered(self, pumps: list[asyncio.Future[None]]) -> None:
+    async def _until_delivered(self, pumps: list[asyncio.Task[None]]) -> None:
         """A late line is delivered after its sender is gone."""
         for pump in pumps:
             if pump is self._holding:

@@ -212,6 +212,12 @@ def both_went_back(lab: Lab) -> None:
     _went_back(lab, signer=True)
 
 
+def rest(lab: Lab) -> None:
+    """Do nothing until all that happens every few seconds has happened, or ended a process."""
+    since = lab.positions()
+    lab.drive(lambda: lab.has_rested(since))
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One operation under its name, and what has to be there before it."""
@@ -221,6 +227,8 @@ class Scenario:
     prepare: Callable[[Lab], None] = Lab.open_purse
     blocks: bool = False
     """Whether it takes blocks, so that what happens with every block belongs to it."""
+    waits: bool = False
+    """Whether it is about what happens every few seconds."""
 
 
 SCENARIOS = (
@@ -237,6 +245,7 @@ SCENARIOS = (
     Scenario("start of customerd", lambda lab: _restart(lab, "customerd")),
     Scenario("start of customersigner", lambda lab: _restart(lab, "customersigner")),
     Scenario("start of merchantd", lambda lab: _restart(lab, "merchantd-coffee")),
+    Scenario("rest", rest, waits=True),
     Scenario("a signer that went back", signer_went_back),
     Scenario("a database that went back", database_went_back),
     Scenario("both went back", both_went_back),
