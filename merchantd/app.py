@@ -27,6 +27,7 @@ from merchantd.store.records import Records
 from merchantd.store.schema import migrate_all
 from merchantd.terms import ServedEscrow
 from merchantd.transactions import make_lane
+from merchantd.trust import Trust, Witness, keep_witness
 from merchantd.watcher import Watcher
 from zkchannels.chain.client import ChainClient
 from zkchannels.chain.errors import ChainFailure
@@ -68,6 +69,7 @@ class _Parts:
     identity: Identity
     context: ssl.SSLContext
     approver: Approver
+    witness: Witness
 
 
 async def run(settings: Settings) -> None:
@@ -114,6 +116,7 @@ async def _prepare(settings: Settings, stack: AsyncExitStack, notifier: Notifier
             Path(settings.listen.certificate), Path(settings.listen.private_key)
         ),
         approver=approver,
+        witness=Witness(Path(settings.keys.merchant).with_suffix(".witness"), row.installation),
     )
 
 
@@ -148,6 +151,9 @@ async def _start(
     stack.push_async_callback(lease.release)
     group.create_task(lease.hold(), name="lease")
     records = Records(parts.database)
+    trust = Trust()
+    parts.witness.check(await records.reached(), trust)
+    group.create_task(keep_witness(records, parts.witness, trust), name="witness")
     chain = ChainStore(parts.database)
     view = FollowedChain(chain, delay=parts.escrow.terms.delay)
     watcher = Watcher(
@@ -157,6 +163,7 @@ async def _start(
         client=parts.client,
         lane=make_lane(settings, parts.client, parts.database, parts.identity.account),
         view=view,
+        trust=trust,
         margin=settings.margin,
     )
     follower = Follower(
@@ -178,6 +185,7 @@ async def _start(
         identity=parts.identity,
         records=records,
         view=view,
+        trust=trust,
         approver=parts.approver,
         limits=settings.limits,
         confirmations=0 if confirmations == "finalized" else confirmations,
@@ -192,24 +200,26 @@ async def _start(
             sockets=[sock for sockets in listen_fds().values() for sock in sockets],
         )
     )
-    group.create_task(_report(notifier, view), name="reports")
+    group.create_task(_report(notifier, view, trust), name="reports")
     where = ", ".join(f"{host}:{port}" for host, port, *_ in addresses)
     escrow = checksum(parts.escrow.address)
     _log.info("serving", address=where, escrow=escrow)
     notifier.ready(f"serving {escrow} on {where}")
 
 
-async def _report(notifier: Notifier, view: FollowedChain) -> None:
+async def _report(notifier: Notifier, view: FollowedChain, trust: Trust) -> None:
     """Give systemd its signs of life, and tell when payments have to wait for the chain."""
     pause = min(notifier.watchdog_interval or _REPORT_EVERY, _REPORT_EVERY)
     told = None
     while True:
         await asyncio.sleep(pause)
         notifier.watchdog()
-        fresh = view.fresh()
-        if fresh is not told:
-            notifier.status("serving" if fresh else "payments wait: the view of the chain is old")
-            told = fresh
+        status = "serving" if view.fresh() else "payments wait: the view of the chain is old"
+        if trust.reason:
+            status = f"nothing new is signed: {trust.reason}"
+        if status != told:
+            notifier.status(status)
+            told = status
 
 
 async def _check(parts: _Parts, follower: Follower, view: FollowedChain) -> None:

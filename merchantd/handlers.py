@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from merchantd.config import Limits
     from merchantd.terms import ServedEscrow
+    from merchantd.trust import Trust
     from zkchannels.jsonrpc.errors import RpcError
     from zkchannels.jsonrpc.peer import Handlers, Peer
 
@@ -101,6 +102,7 @@ class MerchantHandlers:
         identity: Identity,
         records: Records,
         view: ChainView,
+        trust: Trust,
         approver: Approver,
         limits: Limits,
         confirmations: int,
@@ -112,6 +114,7 @@ class MerchantHandlers:
         self._account = identity.account
         self._records = records
         self._view = view
+        self._trust = trust
         self._approver = approver
         self._limits = limits
         self._confirmations = confirmations
@@ -160,6 +163,7 @@ class MerchantHandlers:
         self, params: wire.EstablishProposeParams, peer: Peer
     ) -> wire.Proposal:
         """Approve a new channel, or say why not."""
+        self._check_records()
         self._check_deposits(params.customer_deposit, params.merchant_deposit)
         source = _source(peer)
         with self._one_more_proposal(source):
@@ -490,7 +494,13 @@ class MerchantHandlers:
     def _proposal(self, session: bytes) -> wire.Proposal:
         return wire.Proposal(session, int(self._limits.session_lifetime))
 
+    def _check_records(self) -> None:
+        """Sign nothing new on records that went back in time."""
+        if self._trust.reason:
+            raise _refusal("later", "the merchant's records are incomplete")
+
     def _check_fresh(self) -> None:
+        self._check_records()
         if not self._view.fresh():
             raise _refusal("later", "the merchant's view of the chain lags behind")
 

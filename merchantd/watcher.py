@@ -10,6 +10,7 @@ from merchantd.decisions import Action, merchant_actions
 from merchantd.store.records import WAKE_CHANNEL
 from zkchannels.chain.errors import ChainFailure
 from zkchannels.escrow import calls
+from zkchannels.escrow.events import Closing
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.service.logging import get_logger
 from zkchannels.store.database import DatabaseUnavailable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from merchantd.chainview import FollowedChain
     from merchantd.store.records import Lock, Records
     from merchantd.terms import ServedEscrow
+    from merchantd.trust import Trust
     from zkchannels.chain.client import ChainClient
     from zkchannels.chain.follower import Follower
     from zkchannels.chain.lane import Lane
@@ -47,6 +49,7 @@ class Watcher:
         client: ChainClient,
         lane: Lane,
         view: FollowedChain,
+        trust: Trust,
         margin: float,
     ) -> None:
         """Do nothing yet; `margin` in seconds."""
@@ -56,6 +59,7 @@ class Watcher:
         self._client = client
         self._lane = lane
         self._view = view
+        self._trust = trust
         self._margin = int(margin)
         self._attention: set[bytes] = set()
         self._changed: set[bytes] = set()
@@ -181,11 +185,13 @@ class Watcher:
                 data = calls.dispute(number, lock.secret)
                 await self._submit(action, number, step, data, deadline=records.head.deadline)
             case Action.RECORD_END:
+                await self._check_agreed(channel, records.final)
                 await self._record_end(channel, records.final)
             case Action.REOPEN_RECORD:
                 await self._records.reopen_record(channel)
             case Action.ALARM:
                 self._alarm(channel, records.head)
+                await self._check_known(channel, records.head)
 
     async def _submit(
         self,
@@ -225,6 +231,25 @@ class Watcher:
             channel, final.status.name.lower(), final.customer_balance, final.merchant_balance
         )
         _log.info("channel_ended", channel=channel.hex(), outcome=final.status.name.lower())
+
+    async def _check_known(self, channel: bytes, head: ChannelRecord) -> None:
+        """A close needs our signature, which is recorded before it is given."""
+        if head.status is ChannelStatus.CLOSING and await self._records.local(channel) is None:
+            self._trust.lose(f"the establishment of 0x{channel.hex()} is not recorded")
+
+    async def _check_agreed(self, channel: bytes, final: ChannelRecord) -> None:
+        """A channel that ended without a close was closed by agreement: is ours recorded?
+
+        A claim after an expire ends one without a close as well, and gives the customer nothing.
+        """
+        history = await self._chain.history(channel)
+        if final.status is not ChannelStatus.CLOSED or not final.customer_balance:
+            return
+        if any(isinstance(seen.event, Closing) for seen in history):
+            return
+        balances = final.customer_balance, final.merchant_balance
+        if not await self._records.agreed_to_close(channel, *balances):
+            self._trust.lose(f"the agreement to close 0x{channel.hex()} is not recorded")
 
     def _alarm(self, channel: bytes, head: ChannelRecord) -> None:
         if (channel, head) in self._alarmed:

@@ -191,6 +191,7 @@ class Runner:
 
     def _end(self, row: OperationRow) -> None:
         self._at_work.pop(row.operation, None)
+        self._waiting_for_word.discard(row.operation)
         self._reasons.pop(row.operation, None)
         if row.kind == "recover" and row.channel is not None:
             self._recovering.discard(row.channel)

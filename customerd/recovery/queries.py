@@ -27,7 +27,8 @@ async def release(change: Change, operation: bytes | None) -> int:
     return await change.execute(
         """
         update operation set held = false, updated = now()
-        where held and (%(operation)s::bytea is null or operation = %(operation)s)
+        where held and status in ('queued', 'running')
+          and (%(operation)s::bytea is null or operation = %(operation)s)
         """,
         {"operation": operation},
     )
@@ -35,7 +36,10 @@ async def release(change: Change, operation: bytes | None) -> int:
 
 async def held(database: Database) -> frozenset[bytes]:
     """Return the operations that wait for the user's word."""
-    rows = await database.fetch("select operation from operation where held", row=bytes)
+    rows = await database.fetch(
+        "select operation from operation where held and status in ('queued', 'running')",
+        row=bytes,
+    )
     return frozenset(rows)
 
 

@@ -481,6 +481,34 @@ class Records:
             (secret, lock, WAKE_CHANNEL),
         )
 
+    async def reached(self) -> tuple[int, int]:
+        """Return the numbers of the newest verdict and of the newest lock."""
+        row = await self.database.fetch_one(
+            """
+            SELECT (SELECT coalesce(max(number), 0) FROM verdict),
+                   (SELECT coalesce(max(number), 0) FROM lock)
+            """,
+            (),
+            row=_Reached,
+        )
+        assert row is not None
+        return row.verdicts, row.locks
+
+    async def agreed_to_close(
+        self, channel: bytes, customer_balance: int, merchant_balance: int
+    ) -> bool:
+        """Tell whether a mutual close on these balances was ever agreed to."""
+        return bool(
+            await self.database.fetch_one_value(
+                """
+                SELECT true FROM lock
+                WHERE channel = %s AND origin = 'mutual'
+                  AND customer_balance = %s AND merchant_balance = %s
+                """,
+                (channel, customer_balance, merchant_balance),
+            )
+        )
+
     # The watcher
 
     async def local(self, channel: bytes) -> LocalChannel | None:
@@ -616,6 +644,11 @@ class Records:
 
 class _Id(Struct, frozen=True):
     channel: bytes
+
+
+class _Reached(Struct, frozen=True):
+    verdicts: int
+    locks: int
 
 
 def _text(text: str) -> str:
