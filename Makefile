@@ -11,7 +11,7 @@ python := .venv/bin/python
 # pytest's own options, for instance: make test PYTEST="-k store -x"
 PYTEST ?=
 
-.PHONY: help check test test-fault soak demo devnet bench clean environment demo-environment static
+.PHONY: help check test test-fault test-flood soak demo devnet bench clean environment demo-environment static
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,10 @@ test: static ## everything: the fast part and all tests, in random order, warnin
 
 test-fault: environment ## every crash point and every cut, and the nine failures of the reference system
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tests.fault $(PYTEST)
+
+test-flood: environment ## 10,000 half-open connections, and one customer who pays
+	@ANVIL="$$(tools/anvil)" && export ANVIL ADVERSARY_FLOOD=10000 && \
+	ulimit -n "$$(ulimit -Hn)" && $(python) -m pytest tests/adversary/test_customer_floods.py $(PYTEST)
 
 MINUTES ?= 60
 soak: environment ## random histories of a whole network for MINUTES; the last line says what was lost

@@ -76,7 +76,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     strikes_per_address: Annotated[int, Meta(ge=1)] = 1000
     """Refused proofs and new channels per hour: what is kept for ever without being paid for."""
     connections_per_address: Annotated[int, Meta(ge=1)] = 256
-    connections: Annotated[int, Meta(ge=1)] = 10_000
+    connections: Annotated[int, Meta(ge=1)] = 4096
+    """All connections; beyond them idle ones end, those of the busiest addresses first."""
     idle: Duration = 600.0
     """After how long without a message a connection is closed; above the approver's timeout."""
 
