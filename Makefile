@@ -11,7 +11,7 @@ python := .venv/bin/python
 # pytest's own options, for instance: make test PYTEST="-k store -x"
 PYTEST ?=
 
-.PHONY: help check test test-fault test-flood soak demo devnet bench clean environment demo-environment static
+.PHONY: help check test test-fault test-flood test-model soak demo devnet bench clean environment demo-environment static
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ test-flood: environment ## 10,000 half-open connections, and one customer who pa
 MINUTES ?= 60
 soak: environment ## random histories of a whole network for MINUTES; the last line says what was lost
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tests.soak --minutes $(MINUTES)
+
+test-model: environment ## the model of the protocol: all rules in force, then each one dropped
+	@$(python) -m tests.model
 
 bench: environment ## the benchmarks, each beside its comparison
 	@ANVIL="$$(tools/anvil)" && export ANVIL && missed=0; \

@@ -15,7 +15,7 @@ from customerd.recovery import queries as recovery
 from customerd.signing.compare import authorize_close
 from customerd.store.events import Change
 from customerd.store.writes import Writes
-from zkchannels.escrow.record import ChannelStatus
+from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.service.logging import get_logger
@@ -338,8 +338,33 @@ async def _end_by_closing(
     if channel.authorized is None or channel.authorized < attempt.index:
         await _require_unbound(run, channel)
         raise Refused(*because)
-
+    if channel.state is Status.DECIDED and await _old_state_stands(run, channel, attempt):
+        raise Refused("wrong_status", "the channel was closed on the state before the payment")
     await _is_done(run, receipt=False)
+
+
+async def _old_state_stands(run: Run, channel: Channel, attempt: AttemptRow) -> bool:
+    """Whether the channel ends on the state that the payment was to leave, for good.
+
+    A close on that state may have been sent before the new authorization was known here. It stands
+    unless the merchant disputes it, so the chain alone knows the outcome.
+    """
+    new = await channels.state_at(run.around.store.database, channel.channel, attempt.index)
+    assert new is not None, "an authorized state is written"
+
+    def is_new(record: ChannelRecord) -> bool:
+        return (record.customer_balance, record.merchant_balance) == (
+            new.customer_balance,
+            new.merchant_balance,
+        )
+
+    watcher = run.around.watcher
+    record = await watcher.wait_for_final(
+        channel.channel,
+        lambda found: found.status is ChannelStatus.CLOSED
+        or (found.status is ChannelStatus.CLOSING and is_new(found)),
+    )
+    return not is_new(record)
 
 
 async def _end_behind(run: Run, channel: Channel, attempt: AttemptRow) -> None:
