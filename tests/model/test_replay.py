@@ -97,6 +97,9 @@ def test_an_old_database_closes_on_the_signers_newest_state(lab: Lab) -> None:
     lab.forget_connections()
     snapshot.restore()
     lab.bring_back("customerd")
+    # In the first half the merchant is asked for what it has recorded.
+    lab.network.wait_channel(channel.label, lambda found: found["status"] == "suspect")
+    lab.network.chain.increase_time(lab.network.delay // 2 + 1)
     channel.until_closing(by_guard=False, customer=DEPOSIT - 2 * AMOUNT)
     channel.end((DEPOSIT - 2 * AMOUNT, 2 * AMOUNT))
 
