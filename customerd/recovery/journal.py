@@ -31,8 +31,6 @@ log = get_logger("customerd.recovery")
 
 AGAIN_AFTER = 5.0
 """Seconds after which a file that could not be written is tried again."""
-WARN_AFTER = 60.0
-"""Seconds that a change may wait before it is told as a warning."""
 
 
 class Journal:

@@ -232,6 +232,7 @@ class Recoveries:
         shown = await self._told(documents)
         # Compared anew before anything else is done: the signer may know newer states.
         self._parts.gateway.compare_again()
+        await self._parts.runner.take_up()
         return shown
 
     async def _check_chain(self, documents: list[Document]) -> None:
@@ -288,7 +289,7 @@ class Recoveries:
         return methods.Restored(
             channels=found,
             missing=["0x" + channel.hex() for channel in sorted(missing)],
-            age=time.time() - min(each.created for each in documents),
+            age=max(0.0, time.time() - min(each.created for each in documents)),
             held=len(await recovery.held(self._parts.store.database)),
         )
 

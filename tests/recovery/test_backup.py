@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.world import World
-from tests.recovery.support import Machine, rows
+from tests.recovery.support import Machine, dsn_of, rows
 
 
 @pytest.fixture
@@ -154,3 +154,29 @@ def test_a_second_place_that_fails_is_told_and_stops_nothing(world: World, tmp_p
     finally:
         network.config.write_text(text)
         network.daemon.stop()
+
+
+def test_a_stale_backup_is_recognised_by_the_signer(own_world: World, tmp_path: Path) -> None:
+    """Only the database is lost: the signer knows more than the backup, which is told and used."""
+    world, network = own_world, own_world.network
+    label = world.establish("1 ETH")
+    file = tmp_path / "wallet.zkbackup"
+    world.rpc("backup", file=str(file))
+    world.pay(label, "0.1 ETH")
+    world.pay(label, "0.1 ETH")
+    network.daemon.stop()
+    old = dsn_of(world)
+    network.cluster.create_database("fresh")
+    fresh = network.cluster.dsn("fresh")
+    network.config.write_text(network.config.read_text().replace(old, fresh))
+    network.daemon.start()
+    network.wait_mode("ready")
+    assert "channel_missing" in {alarm["kind"] for alarm in world.rpc("getinfo")["alarms"]}
+    (told,) = world.rpc("restore", file=str(file))["channels"]
+    assert (told["label"], told["index"], told["stale"]) == (label, 0, True)
+    network.wait_info(lambda info: info["signer"]["generation"] == 2 and info["mode"] == "ready")
+    assert world.balances(label) == (800_000_000, 200_000_000)
+    (found,) = world.rpc("recover")["recoveries"]
+    assert (found["status"], found["index"]) == ("recovered", 2)
+    world.pay(label, "0.1 ETH")
+    assert world.balances(label) == (700_000_000, 300_000_000)

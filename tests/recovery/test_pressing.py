@@ -1,0 +1,96 @@
+"""Recovery when it presses: the merchant expires, the signer is set back, a commit is lost."""
+
+from __future__ import annotations
+
+import psycopg
+
+from tests.flow.world import World
+from tests.recovery.support import (
+    SignerCopy,
+    Snapshot,
+    dsn_of,
+    recovered,
+    rows,
+    set_back,
+)
+
+
+def test_an_expire_of_an_old_channel_is_answered_with_the_newest_state(own_world: World) -> None:
+    """Set back on both sides and expired: walked in the first half, then closed on what is true."""
+    world = own_world
+    label = world.establish("1 ETH")
+    signer, snapshot = SignerCopy(world), Snapshot(dsn_of(world))
+    world.pay(label, "0.9 ETH")
+    world.rpc("refund", label=label, amount="0.3 ETH")
+    channel = world.show(label)["channel"]
+    network = world.network
+    network.daemon.kill()
+    network.signer.kill()
+    signer.restore()
+    snapshot.restore()
+    with psycopg.connect(dsn_of(world)) as connection:  # as `restore` flags every channel
+        connection.execute("update channel set status='suspect', doubtful=true, restored=true")
+    network.merchantctl("coffee", "expire", "--no-wait", channel)
+    network.chain.mine()
+    network.daemon.start()
+    network.signer.start()
+    network.wait_mode("ready")
+    world.until(label, chain_status="closing")
+    record = world.on_chain(label)
+    assert (record.customer_balance, record.merchant_balance) == (400_000_000, 600_000_000)
+    network.chain.increase_time(network.delay + 1)
+    world.until(label, status="closed")
+    assert world.on_chain(label).customer_balance == 400_000_000
+
+
+def test_a_close_by_agreement_asked_too_early_goes_over_to_the_newest(own_world: World) -> None:
+    """The merchant refuses the old state; after the walk it agrees to the newest one."""
+    world = own_world
+    label = world.establish("1 ETH")
+    signer, snapshot = SignerCopy(world), Snapshot(dsn_of(world))
+    world.pay(label, "0.25 ETH")
+    set_back(world, snapshot, signer)
+    with psycopg.connect(dsn_of(world)) as connection:
+        connection.execute("update channel set status='suspect', doubtful=true, restored=true")
+    closing = world.rpc("close", label=label, wait=False)["operation"]
+    log = world.network.daemon.log
+    while "by agreement only" not in log.read_text():
+        world.network.chain.mine()
+    assert world.show(label)["chain_status"] == "open"
+    (told,) = world.rpc("recover", label=label)["recoveries"]
+    assert (told["status"], told["index"]) == ("closing", 1)
+    assert world.settle(closing)["status"] == "done"
+    assert world.on_chain(label).customer_balance == 750_000_000
+
+
+def test_a_proof_lost_with_the_last_commits_is_found(own_world: World) -> None:
+    """A failover forgets a whole payment: it is entered from the signer, and not paid twice."""
+    world = own_world
+    label = world.establish("1 ETH")
+    snapshot = Snapshot(dsn_of(world))
+    operation = world.pay(label, "0.1 ETH")["operation"]
+    world.network.signer.kill()
+    signer = SignerCopy(world)
+    world.network.signer.start()
+    world.network.wait_mode("ready")
+    set_back(world, snapshot, signer)
+    assert recovered(world, label)["customer_balance"]["units"] == 900_000_000
+    assert world.rpc("operation", operation=operation)["status"] == "done"
+    assert rows(world, "select count(*) from operation where kind = 'pay'") == [(1,)]
+    world.pay(label, "0.1 ETH")
+    assert world.balances(label) == (800_000_000, 200_000_000)
+
+
+def test_a_signer_set_back_alone_is_fast_forwarded(own_world: World) -> None:
+    """The words' copy of the signer is older than the database: it joins it, and payments go on."""
+    world = own_world
+    label = world.establish("1 ETH")
+    signer = SignerCopy(world)
+    for _ in range(3):
+        world.pay(label, "0.1 ETH")
+    world.network.signer.kill()
+    signer.restore()
+    world.network.signer.start()
+    world.network.wait_mode("ready")
+    world.pay(label, "0.1 ETH")
+    assert world.balances(label) == (600_000_000, 400_000_000)
