@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from tests.chainfaults.proxy import (
 from tests.contract.world import World
 from tests.fix_log import Log
 from zkchannels.chain.client import ChainClient
-from zkchannels.chain.errors import ChainUnavailable
+from zkchannels.chain.errors import ChainUnavailable, Reverted
 from zkchannels.chain.lane import FeePolicy, Lane, TransactionStatus
 from zkchannels.chain.opinions import FORK
 from zkchannels.chain.store import ChainStore
@@ -49,7 +50,7 @@ def proxy(anvil: Anvil) -> Iterator[FaultProxy]:
 @pytest.fixture
 async def both(proxy: FaultProxy, anvil: Anvil) -> AsyncIterator[ChainClient]:
     """A client that knows the misbehaving node first and an honest one second."""
-    async with contextlib.aclosing(ChainClient([proxy.url, anvil.url], timeout=1.0)) as client:
+    async with contextlib.aclosing(ChainClient([proxy.url, anvil.url], timeout=5.0)) as client:
         yield client
 
 
@@ -141,7 +142,7 @@ async def test_a_disagreement_outlives_one_sides_silence(
     world.open()
     anvil.mine(2 * FORK)
     with FaultProxy(anvil) as honest:
-        async with contextlib.aclosing(ChainClient([proxy.url, honest.url], timeout=1.0)) as client:
+        async with contextlib.aclosing(ChainClient([proxy.url, honest.url], timeout=5.0)) as client:
             alone = Watch(client, watch.store, world, poll=0.2)
             proxy.fault = AnotherBranch(anvil.head())
             anvil.mine(2 * FORK)
@@ -246,3 +247,25 @@ async def test_a_websocket_that_does_not_shake_hands(anvil: Anvil, proxy: FaultP
 
 def _ws(proxy: FaultProxy) -> str:
     return "ws" + proxy.url.removeprefix("http")
+
+
+class RevertsAll(Fault):
+    """Every call and estimate reverts, whatever it is."""
+
+    def answer(self, method: str, params: list[Any], answer: dict[str, Any]) -> dict[str, Any]:
+        """Say so."""
+        if method in ("eth_call", "eth_estimateGas"):
+            return {"error": {"code": 3, "message": "execution reverted"}}
+        return answer
+
+
+async def test_a_revert_is_believed_when_all_say_it(
+    both: ChainClient, proxy: FaultProxy, world: World
+) -> None:
+    """One node that reverts whatever it is asked keeps nothing out; a true revert is told."""
+    channel = world.open()
+    proxy.fault = RevertsAll()
+    merchant, escrow = world.merchant.address, world.escrow.address
+    assert await both.estimate_gas(merchant, escrow, 0, calls.expire(channel)) > 21_000
+    with pytest.raises(Reverted, match="reverted"):
+        await both.estimate_gas(merchant, escrow, 0, calls.claim(channel))

@@ -31,13 +31,25 @@ def world(faulty_network: FaultyNetwork) -> FaultyWorld:
     return world
 
 
+@pytest.fixture
+def own_world(memory_directory: Path, postgres_cluster: Cluster) -> Iterator[FaultyWorld]:
+    """A network of the test's own.
+
+    For restarts of the chain: anvil loses blocks when it is reorganised after one.
+    """
+    directory = memory_directory / f"faulty{next(_NUMBERS)}"
+    with FaultyNetwork(directory, postgres=THROWAWAY, cluster=postgres_cluster) as network:
+        yield FaultyWorld(network, prefix="own")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the ends of all services' logs beside a failure."""
     report = yield
-    world = getattr(item, "funcargs", {}).get("world")
+    given = getattr(item, "funcargs", {})
+    world = given.get("world") or given.get("own_world")
     if report.failed and isinstance(world, FaultyWorld):
         for path in sorted(world.network.directory.rglob("*.log")):
             if path.name != "postgres.log":

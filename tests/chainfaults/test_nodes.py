@@ -9,7 +9,6 @@ import pytest
 from tests.chainfaults.network import FaultyWorld
 from tests.chainfaults.proxy import (
     HONEST,
-    TRUNCATED,
     AnotherBranch,
     Behind,
     DeadWebSocket,
@@ -22,10 +21,8 @@ from tests.chainfaults.proxy import (
 from zkchannels.chain.opinions import FORK
 
 FAULTS: dict[str, Callable[[int], Fault]] = {
-    "429": lambda _: Status(429),
     "500": lambda _: Status(500),
     "-32000": lambda _: Refusing(-32000, "header not found"),
-    "truncated": lambda _: TRUNCATED,
     "stalled": lambda _: Stalled(),
     "hours behind": Behind,
     "flapping head": lambda _: Flapping(),
@@ -112,8 +109,10 @@ def test_all_nodes_stand_still(world: FaultyWorld) -> None:
     world.until_on_chain(label, "closing")
 
 
-def test_a_node_that_restarts(world: FaultyWorld) -> None:
-    """The chain's node is killed while a close is awaited, and comes back with its state."""
+def test_a_node_that_restarts(own_world: FaultyWorld) -> None:
+    """The chain's node ends while a close is awaited, and comes back with its state."""
+    world = own_world
+    world.everything_runs()
     label = world.establish("1 ETH")
     world.expire(label)
     world.until_on_chain(label, "expiring", "closing")

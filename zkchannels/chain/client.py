@@ -20,7 +20,6 @@ from zkchannels.chain import answers
 from zkchannels.chain.errors import (
     ChainError,
     ChainUnavailable,
-    InsufficientFunds,
     MalformedAnswer,
     Reverted,
 )
@@ -217,7 +216,7 @@ class ChainClient:
             if results is None:
                 continue
             self._last = endpoint
-            if not any(map(_is_refusal, results)):
+            if not any(isinstance(result, ChainError) for result in results):
                 return results
             first = results if first is None else first
         if first is None:
@@ -535,11 +534,6 @@ async def _first_taken(tasks: Sequence[asyncio.Task[SendOutcome | ChainError | N
             break
     if waiting:
         await asyncio.wait(waiting, timeout=GRACE)
-
-
-def _is_refusal(result: object) -> bool:
-    """Whether another node might answer: a reverted call is an answer, an overload is none."""
-    return isinstance(result, ChainError) and not isinstance(result, (Reverted, InsufficientFunds))
 
 
 async def _itself(endpoint: _Endpoint) -> _Endpoint:
