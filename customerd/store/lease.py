@@ -9,7 +9,6 @@ a renewal within the lease time nothing is sent, as another daemon may act by th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -131,9 +130,14 @@ class LeasedDatabase(Database):
 
     async def wait_lease(self, held: LeaseHeld) -> None:
         """Return when the lease of another may have ended, or was given up; never raises."""
-        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
+        try:
             async with asyncio.timeout(held.expires_in + 0.05), await self.listen(CHANNEL) as ends:
                 await anext(ends)
+        except TimeoutError:
+            return
+        except DatabaseUnavailable:
+            # No more than a look now and then, also when everything but this connection works.
+            await asyncio.sleep(self.seconds / 3)
 
     async def renew_lease(self) -> None:
         """Push the end of the lease forward; raises LeaseLost when it is another's."""

@@ -21,7 +21,7 @@ from tests.postgres.payments import (
 from zkchannels.devnet.service import Service
 from zkchannels.jsonrpc.client import BlockingClient
 
-HUNG_WITHIN = 12.0
+HUNG_WITHIN = 20.0
 """Seconds after which nobody waits for a server that hangs."""
 
 
