@@ -59,8 +59,10 @@ def check_paid_once(world: World, label: str, operations: list[str]) -> None:
         assert not refused or outcome["error"]["kind"] == "merchant_unreachable", outcome
     done = [outcome for outcome in outcomes if outcome["status"] == "done"]
     paid = sum(outcome["amount"]["units"] for outcome in done)
+    world.network.wait_mode("ready")
     assert world.balances(label) == (ETHER_UNITS - paid, paid)
-    world.pay(label, 7)
+    last = settled(world, insisting(world, "pay", label=label, amount=7))
+    assert last["status"] == "done", last
     assert world.balances(label) == (ETHER_UNITS - paid - 7, paid + 7)
 
 

@@ -32,6 +32,7 @@ def test_cut_at_every_commit(world: World, network: ProxiedNetwork, program: str
             assert done["status"] == "done", done
         closing = insisting(world, "close", label=label)
         assert mined(world, closing)["status"] == "done"
+    network.wait_mode("ready")
     assert world.balances(label) == (ETHER_UNITS - 3000, 3000)
     record = world.on_chain(label)
     assert (record.customer_balance, record.merchant_balance) == (ETHER_UNITS - 3000, 3000)
