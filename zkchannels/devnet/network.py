@@ -308,7 +308,8 @@ class Network:
     def _wait(self, method: str, params: dict[str, Any], holds: Callable[[Any], object]) -> Any:
         """Look at every event, and now and then for what has none (the chain's freshness)."""
         with BlockingClient(str(self.socket), timeout=LOOK_AGAIN) as events:
-            with contextlib.suppress(RpcError):  # without a database there are no events
+            # Without a database there are no events; a busy machine subscribes a little later.
+            with contextlib.suppress(RpcError, RequestTimeout):
                 events.call("subscribe", {})
             while True:
                 found = self.rpc(method, **params)
