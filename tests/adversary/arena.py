@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
+from tests.contract.world import bytecode
 from tests.flow.world import World
+from zkchannels.devnet.accounts import DEV_KEYS
 from zkchannels.devnet.network import Network
 from zkchannels.devnet.service import Service
 from zkchannels.escrow import calls
@@ -37,6 +39,17 @@ class ArenaNetwork(Network):
             for what, seconds in (("MESSAGE_TIMEOUT", 2), ("APPROVAL_TIMEOUT", 3), ("PATIENCE", 2)):
                 environment[f"CUSTOMERD_MERCHANT_{what}"] = f"{seconds}s"
         return Service(name, command, log=log, environment=environment)
+
+    def start_chain(self) -> None:
+        """Start a chain whose test token knows no permits, and answers nothing, like old ones."""
+        super().start_chain()
+        self.token = self.chain.deploy(DEV_KEYS[0], bytecode("SilentToken"))
+
+    @property
+    def asset(self) -> str:
+        """What the daemon calls a token that has no name."""
+        assert self.token is not None
+        return "T" + self.token.hex()[:8].upper()
 
     @property
     def orders(self) -> str:
@@ -155,7 +168,7 @@ class Arena(World):
     def others_pay(self) -> None:
         """A channel with the honest merchant pays as before."""
         if self._other is None:
-            self._other = self.establish("10 TEST", merchant="bakery")
+            self._other = self.establish(f"10 {self.network.asset}", merchant="bakery")
         before = self.balances(self._other)
         self.pay(self._other, 1)
         assert self.balances(self._other) == (before[0] - 1, before[1] + 1)

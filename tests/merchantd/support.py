@@ -170,13 +170,15 @@ class MerchantSite:
         said: dict[str, Any] = json.loads(done.stdout)
         return said
 
-    def start(self, *, handed_over: socket.socket | None = None) -> Daemon:
+    def start(
+        self, *, handed_over: socket.socket | None = None, program: str = "merchantd"
+    ) -> Daemon:
         """Start `merchantd run`, perhaps on a socket of ours; return when it says it is ready."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self.folder / f"notify-{secrets.token_hex(4)}"))
             notify.settimeout(WITHIN)
             log = (self.folder / "merchantd.log").open("ab")
-            command = [sys.executable, "-m", "merchantd", "--config", str(self.config), "run"]
+            command = [sys.executable, "-m", program, "--config", str(self.config), "run"]
             passed: tuple[int, ...] = ()
             if handed_over is not None:
                 passed = (handed_over.fileno(),)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import psycopg
+
+from tests.merchantd.pausing import LOCK
 from tests.merchantd.support import (
     DELAY,
     MARGIN,
@@ -77,6 +80,27 @@ async def test_close_while_the_merchant_was_away_is_disputed(site: MerchantSite)
     assert close()
     site.anvil.increase_time(DELAY + MARGIN + 10)
     site.start()
+    assert await settled(site, channel) == (0, 1_000)
+
+
+async def test_close_in_the_middle_of_a_decision_is_disputed(site: MerchantSite) -> None:
+    """What changes on chain while the watcher decides about the same channel is decided again."""
+    site.start(program="tests.merchantd.pausing")
+    customer = Customer(site, DEV_KEYS[1])
+    async with customer.connect() as peer:
+        channel = await customer.establish(peer, 1_000)
+        close = await stale(customer, peer, channel)
+    with psycopg.connect(site.dsn) as holding:
+        holding.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        site.json("expire", "--no-wait", channel.id.hex())
+
+        async def waits() -> bool:
+            waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            return bool(site.sql(waiting))
+
+        await until(waits)
+        assert close()
+        await site.seen(site.anvil.head())
     assert await settled(site, channel) == (0, 1_000)
 
 
