@@ -361,8 +361,10 @@ async def _old_state_stands(run: Run, channel: Channel, attempt: AttemptRow) -> 
     watcher = run.around.watcher
     record = await watcher.wait_for_final(
         channel.channel,
-        lambda found: found.status is ChannelStatus.CLOSED
-        or (found.status is ChannelStatus.CLOSING and is_new(found)),
+        lambda found: (
+            found.status is ChannelStatus.CLOSED
+            or (found.status is ChannelStatus.CLOSING and is_new(found))
+        ),
     )
     return not is_new(record)
 

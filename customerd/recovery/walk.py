@@ -63,7 +63,10 @@ async def recover(run: Run) -> None:
         return
     if chain.status in _UNFUNDED:
         raise Refused("wrong_status", "nothing is deposited in this channel (yet)")
-    await register_escrow(run.around.gateway, await run.escrow(channel))
+    try:
+        await register_escrow(run.around.gateway, await run.escrow(channel))
+    except RpcError as error:
+        raise Interrupted(f"the signer refuses the escrow: {error.message}") from None
     async with run.merchant(channel, bound=True) as peer:
         walk = _Walk(run, peer, channel)
         await walk.catch_up()
@@ -230,6 +233,8 @@ class _Walk:
             # Asked as long as there was time; from here on silence would be the only sure loss.
             await self.run.decide_close(row, row.authorized, allowed=(Status.SUSPECT,))
             return
+        if row.restored:
+            await self._require_nothing_on_its_way()
         token, note = row.token, None
         if token is None or row.index != row.authorized:
             token, note = await self._token(row.authorized)
@@ -240,6 +245,18 @@ class _Walk:
             method, wire.CompleteParams(row.channel, state.index, state.attempt, token)
         )
         await self._resume(token, note)
+
+    async def _require_nothing_on_its_way(self) -> None:
+        """A close that was sent after the backup may still be included: then nothing may be paid.
+
+        Both daemon and signer have forgotten it; the node may not (rule recover-closes).
+        """
+        account, client = self.run.around.gateway.account, self.run.around.watcher.client
+        if account is None:
+            raise Interrupted("no signer is attached")
+        sent = await client.transaction_count(account, "pending")
+        if sent > await client.transaction_count(account, "latest"):
+            raise Interrupted("transactions of the account are on their way, perhaps a close")
 
     async def _token(self, index: int) -> tuple[bytes, str | None]:
         """Get the pay token on the newest state, revoking the one before if nobody did yet."""

@@ -26,6 +26,7 @@ from customerd.rpc.errors import failure
 from customerd.signing.compare import all_records
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.writes import Writes
+from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.service.logging import get_logger
@@ -47,6 +48,10 @@ VOUCHED_FOR = (
     "only the merchant vouches for this being the newest state: it pays, and is closed by "
     "agreement or when the merchant demands a close; otherwise with `close --force` only"
 )
+
+
+_CLOSED = (Status.ASKED, Status.DECIDED, Status.CLOSED)
+_ENDED = (ChannelStatus.CLOSING, ChannelStatus.CLOSED, ChannelStatus.RECLAIMED)
 
 
 class Recoveries:
@@ -148,6 +153,7 @@ class Recoveries:
         operation = await operations.operation_by_id(database, queued.operation)
         assert row is not None
         assert operation is not None
+        chain = await self._parts.watcher.record(row.channel)
         status, message = "recovered", VOUCHED_FOR if row.restored else ""
         if operation.status == "refused":
             status, message = "suspect", operation.error_message or ""
@@ -155,7 +161,7 @@ class Recoveries:
             status = "waiting"
             reason = self._parts.runner.reason(operation.operation) or "at work"
             message = f"{reason}; {AGREE_OR_FORCE}"
-        elif row.state in (Status.ASKED, Status.DECIDED, Status.CLOSED):
+        elif row.state in _CLOSED or chain.status in _ENDED:
             status, message = "closing", "the newest state that is known is closed on"
         elif row.state in (Status.SUSPECT, Status.NEW):
             status, message = "suspect", AGREE_OR_FORCE

@@ -13,6 +13,7 @@ from tests.recovery.support import (
     rows,
     set_back,
 )
+from zkchannels.escrow.ethereum import checksum
 
 
 def test_an_expire_of_an_old_channel_is_answered_with_the_newest_state(own_world: World) -> None:
@@ -94,3 +95,38 @@ def test_a_signer_set_back_alone_is_fast_forwarded(own_world: World) -> None:
     world.network.wait_mode("ready")
     world.pay(label, "0.1 ETH")
     assert world.balances(label) == (600_000_000, 400_000_000)
+
+
+def test_a_forgotten_close_on_its_way_is_waited_for(own_world: World) -> None:
+    """A close sent after the backup, in no block yet: nothing is paid on the state it closes on."""
+    world, network = own_world, own_world.network
+    label = world.establish("1 ETH")
+    world.pay(label, "0.1 ETH")
+    signer, snapshot = SignerCopy(world), Snapshot(dsn_of(world))
+    account = checksum(network.account)
+    network.chain.call("evm_setAutomine", False)
+
+    def count(tag: str) -> int:
+        return int(network.chain.call("eth_getTransactionCount", account, tag), 16)
+
+    world.rpc("close", label=label, force=True, wait=False)
+    while count("pending") == count("latest"):
+        world.rpc("getinfo")
+    network.daemon.kill()
+    network.signer.kill()
+    signer.restore()
+    snapshot.restore()
+    with psycopg.connect(dsn_of(world)) as connection:
+        connection.execute("update channel set status='suspect', doubtful=true, restored=true")
+    network.daemon.start()
+    network.signer.start()
+    network.wait_mode("ready")
+    (told,) = world.rpc("recover", label=label, timeout=2)["recoveries"]
+    assert told["status"] == "waiting"
+    assert "on their way" in told["message"]
+    network.chain.mine()
+    world.until(label, chain_status="closing")
+    network.chain.call("evm_setAutomine", True)
+    network.chain.increase_time(network.delay + 1)
+    world.until(label, status="closed")
+    assert world.on_chain(label).customer_balance == 900_000_000
