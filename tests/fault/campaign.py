@@ -42,7 +42,7 @@ _PAYMENTS = ("pay", "refund")
 _TWICE = "pay"
 """The operation at whose points a process dies a second time when it resumes."""
 _PERIODIC = re.compile("|".join(PERIODIC))
-_OF_BLOCKS = re.compile(r"d (follower|watcher|heads) (commit|send)")
+_OF_BLOCKS = re.compile(r"d (follower|watcher|heads|alarm-events) (commit|send)")
 """What is passed with every block, whatever is at work."""
 
 
