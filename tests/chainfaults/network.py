@@ -18,8 +18,8 @@ from zkchannels.escrow.record import ChannelStatus
 
 FINALITY = 10
 GWEI = 10**9
-MOMENT = 0.5
-PATIENCE = 25.0  # seconds; far more than anything here takes
+MOMENT = 2.0
+PATIENCE = 120.0  # seconds; far more than anything here takes
 
 
 class FaultyNetwork(Network):
