@@ -78,7 +78,7 @@ CHECKS = {
     "merchant": _merchant("malicious customer", 20_000),
     "merchant-late": _merchant("the same, pushed into the margin", 20_000, shift=True),
     "merchant-dual": _merchant("the same, both fund", 40_000, dual=True, depth=2, shift=True),
-    "resume": _talk("both honest, messages and databases lost", 1_500),
+    "resume": _talk("both honest, messages and databases lost", 1_000),
     "recover": _talk("everything but the seed is lost", 1_000, operations=2, lost="all"),
     "lease": Check("two daemons on one database", lambda d: TwoDaemons(d).world(), 30_000),
     "lane": _lane("fees, nonces, a stranger on the account", 9_000),
@@ -103,7 +103,7 @@ LARGER = {
     ),
     "merchant-3": _merchant("malicious customer, three payments", 70_000, payments=3),
     "merchant-late-3": _merchant(
-        "the same, pushed into the margin", 80_000, payments=3, shift=True
+        "the same, pushed into the margin", 70_000, payments=3, shift=True
     ),
     "resume-5": _talk("both honest, five operations", 3_000, operations=5),
     "recover-4": _talk(

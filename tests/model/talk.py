@@ -215,7 +215,7 @@ class Talk:
         if kind == "refusal" and mine and not s.memory:
             idle = s._replace(status="idle", attempt=s.attempt + 1)
             yield f"daemon writes operation {s.task} refused", _finish(idle, "refused")
-        if kind == "other" and message[1] == s.at and "bound-recovers" not in self.dropped:
+        if kind == "other" and mine and "bound-recovers" not in self.dropped:
             suspect = s._replace(status="suspect")
             yield "daemon writes suspect: the nonce is bound to something else", suspect
 
@@ -234,7 +234,7 @@ class Talk:
             if "repeat-ca" not in self.dropped:
                 yield f"merchant repeats the authorization {name}", _send(s, "authorization", *name)
         elif known is not None:
-            yield f"merchant has bound {known}, not {name}", _send(s, "other", name[0])
+            yield f"merchant has bound {known}, not {name}", _send(s, "other", *name)
         elif name in s.refused:
             yield f"merchant repeats the refusal {name}", _send(s, "refusal", *name)
         else:
