@@ -83,25 +83,25 @@ async def test_close_while_the_merchant_was_away_is_disputed(site: MerchantSite)
     assert await settled(site, channel) == (0, 1_000)
 
 
-async def test_close_in_the_middle_of_a_decision_is_disputed(site: MerchantSite) -> None:
-    """What changes on chain while the watcher decides about the same channel is decided again."""
+async def test_close_in_the_middle_of_a_decision_is_claimed(site: MerchantSite) -> None:
+    """A close that comes while the watcher finds nothing to do about the channel is not missed."""
     site.start(program="tests.merchantd.pausing")
     customer = Customer(site, DEV_KEYS[1])
-    async with customer.connect() as peer:
-        channel = await customer.establish(peer, 1_000)
-        close = await stale(customer, peer, channel)
-    with psycopg.connect(site.dsn) as holding:
+    with psycopg.connect(site.dsn, autocommit=True) as holding:
         holding.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        site.json("expire", "--no-wait", channel.id.hex())
+        async with customer.connect() as peer:
+            channel = await customer.establish(peer, 1_000)
+            await customer.pay(peer, channel, 400)
 
-        async def waits() -> bool:
-            waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            return bool(site.sql(waiting))
+            async def waits() -> bool:
+                waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                return bool(site.sql(waiting))
 
-        await until(waits)
-        assert close()
+            await until(waits)
+            assert customer.close(channel.state, await customer.authorization(peer, channel))
         await site.seen(site.anvil.head())
-    assert await settled(site, channel) == (0, 1_000)
+    site.anvil.increase_time(DELAY + MARGIN + 10)
+    assert await settled(site, channel) == (600, 400)
 
 
 async def test_honest_close_is_claimed_after_the_margin(site: MerchantSite) -> None:
