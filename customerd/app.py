@@ -49,8 +49,6 @@ START_TIME = 60.0
 """Seconds that systemd is asked for while PostgreSQL is waited for, again and again."""
 SETTLE_WITHIN = 1.0
 """Seconds that the end leaves to what is being written."""
-RELEASE_WITHIN = 2.0
-"""Seconds that the end waits for a server that may hang, to give the lease up."""
 
 Mode = Literal["starting", "standby", "safe", "ready", "stopping"]
 
@@ -186,7 +184,7 @@ class Daemon:
         finally:
             with contextlib.suppress(DatabaseUnavailable):
                 if self._database.fence is not None and self._database.alive:
-                    await self._database.release_lease(answer_within=RELEASE_WITHIN)
+                    await self._database.release_lease()
             await self._client.aclose()
             await self._database.aclose()
 

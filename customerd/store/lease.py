@@ -21,6 +21,9 @@ from zkchannels.store.database import Database, DatabaseUnavailable
 
 T = TypeVar("T")
 
+RELEASE_WITHIN = 2.0
+"""Seconds that the end of a daemon waits for a server that may hang, to give the lease up."""
+
 CHANNEL = "customerd"
 """Notified when a lease is given up."""
 
@@ -148,15 +151,18 @@ class LeasedDatabase(Database):
 
         await self.run(nothing)
 
-    async def release_lease(self, *, answer_within: float) -> None:
-        """Let the lease run out now, so that the next daemon need not wait for it."""
+    async def release_lease(self) -> None:
+        """Let the lease run out now, so that the next daemon need not wait for it.
+
+        It is given up only if the server answers soon: this is asked at the end of a process.
+        """
 
         async def release(connection: AsyncConnection[Any]) -> None:
             await connection.execute(
                 _RELEASE, {"fence": self.fence, "channel": CHANNEL, **self._new_mark()}
             )
 
-        await super().run(release, answer_within=answer_within)
+        await super().run(release, answer_within=RELEASE_WITHIN)
 
     def require_lease(self) -> None:
         """Raise LeaseLost when another daemon may act already."""
