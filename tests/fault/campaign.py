@@ -38,6 +38,8 @@ _WHENS: tuple[When, ...] = ("before", "after")
 _BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 _OF_THE_TEST = re.compile(r" (answer owner (?!establish|pay|refund|close)|notify owner)")
 """Answers to the questions of the test itself."""
+_OF_THE_MOMENT = re.compile(r" error (later|too_many_sessions)$")
+"""Answers that depend on what else is going on, as a merchant's that has just started."""
 _PAYMENTS = ("pay", "refund")
 _TWICE = "pay"
 """The operation at whose points a process dies a second time when it resumes."""
@@ -182,6 +184,7 @@ def _points_of(found: Iterable[str], scenario: Scenario) -> list[str]:
         name
         for name in found
         if not _OF_THE_TEST.search(name)
+        and not _OF_THE_MOMENT.search(name)
         and not _PERIODIC.search(name)
         and (scenario.blocks or not _OF_BLOCKS.search(name))
     ]

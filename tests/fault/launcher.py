@@ -230,7 +230,15 @@ def _line(peer: Any, text: bytes, asked: dict[bytes, str]) -> tuple[str, ...]:
     if head.method is not None:
         return ("send" if bytes(head.id) else "notify", other, head.method)
     method = asked.pop(bytes(head.id), "unknown")
-    return ("answer", other, method, *(("error",) if bytes(head.error) else ()))
+    return ("answer", other, method, *_refusal(bytes(head.error)))
+
+
+def _refusal(error: bytes) -> tuple[str, ...]:
+    """Name an error by its kind, if the line has one."""
+    if not error:
+        return ()
+    data = msgspec.json.decode(error).get("data")
+    return ("error", str(data.get("kind", "unnamed")) if isinstance(data, dict) else "unnamed")
 
 
 def _after_sent(peer: Any, boundaries: Boundaries) -> None:
