@@ -60,6 +60,7 @@ class Lab:
         self._keys = (f"key-{number}" for number in itertools.count(1))
         self._labels = (f"channel-{number}" for number in itertools.count(1))
         self._connections: dict[str, psycopg.Connection[tuple[Any, ...]]] = {}
+        self.token_escrow_used = False
         self.deaths = 1
         """How often a process is to die at what is armed."""
         self.away: set[str] = set()

@@ -13,6 +13,7 @@ from zkchannels.escrow.record import ChannelStatus
 
 IN_TOKENS = "establish in tokens"
 DEPOSIT = 1_000_000_000
+TOKENS = 1_000_000
 AMOUNT = 1009
 _MAY_BE_REFUSED = frozenset({"merchant_unreachable"})
 """How an operation may be refused because a process died: nothing was bound, it can be repeated."""
@@ -56,12 +57,12 @@ def refund(lab: Lab) -> None:
 # -- establish ---------------------------------------------------------------------------------
 
 
-def _establish(lab: Lab, merchant: str, **more: Any) -> None:
+def _establish(lab: Lab, merchant: str, *, deposit: int = DEPOSIT, **more: Any) -> None:
     label = lab.new_label()
     address = lab.network.merchants[merchant].address
     _done(
         lambda: lab.operate(
-            "establish", blocks=True, label=label, merchant=address, deposit=DEPOSIT, **more
+            "establish", blocks=True, label=label, merchant=address, deposit=deposit, **more
         )
     )
     lab.calm()
@@ -83,7 +84,15 @@ def establish_dual(lab: Lab) -> None:
 
 def establish_token(lab: Lab) -> None:
     """Open a channel in tokens that both fund, and pay on it."""
-    _establish(lab, "bakery", merchant_deposit=5_000_000)
+    _establish(lab, "bakery", deposit=TOKENS, merchant_deposit=TOKENS)
+
+
+def _have_tokens(lab: Lab) -> None:
+    """Leave behind what happens once per escrow: its registration, the merchant's approval."""
+    lab.open_purse()
+    if not lab.token_escrow_used:
+        establish_token(lab)
+        lab.token_escrow_used = True
 
 
 # -- close -------------------------------------------------------------------------------------
@@ -236,7 +245,7 @@ SCENARIOS = (
     Scenario("refund", refund),
     Scenario("establish", establish, blocks=True),
     Scenario("establish with the merchant's deposit", establish_dual, blocks=True),
-    Scenario(IN_TOKENS, establish_token, blocks=True),
+    Scenario(IN_TOKENS, establish_token, _have_tokens, blocks=True),
     Scenario("close by agreement", close, Lab.have_spare, blocks=True),
     Scenario("close alone", close_alone, Lab.have_spare, blocks=True),
     Scenario("expire", expire, Lab.have_spare, blocks=True),
