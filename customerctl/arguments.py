@@ -26,13 +26,14 @@ class UsageError(Exception):
 class Request:
     """What the command line asks for; an empty command asks for the overview."""
 
-    __slots__ = ("as_json", "command", "help", "params", "socket", "version")
+    __slots__ = ("as_json", "command", "help", "params", "socket", "token", "version")
 
     def __init__(self, command: str, params: dict[str, Any]) -> None:
         self.command = command
         self.params = params
         self.as_json = False
         self.socket: str | None = None
+        self.token: str | None = None
         self.help = False
         self.version = False
 
@@ -85,7 +86,7 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     rest = list(arguments)
     position = 0
     while position < len(rest):
-        if rest[position] == "--socket":
+        if rest[position] in ("--socket", "--token"):
             position += 2
         elif rest[position].startswith("-"):
             position += 1
@@ -116,6 +117,7 @@ def _read_command(name: str, command: Command, rest: list[str]) -> Request:
     request = Request(name, {})
     request.as_json = given.pop("as_json")
     request.socket = given.pop("socket")
+    request.token = given.pop("token")
     request.params = {
         field: " ".join(value) if _is_words(command, field) else value
         for field, value in given.items()
@@ -140,6 +142,7 @@ def _parser(name: str | None) -> ArgumentParser:
     parser = Parser(prog="customerctl", add_help=False, allow_abbrev=False)
     parser.add_argument("--json", dest="as_json", action="store_true")
     parser.add_argument("--socket", metavar="PATH")
+    parser.add_argument("--token", metavar="FILE")
     return parser
 
 
@@ -151,6 +154,8 @@ def _add(parser: ArgumentParser, name: str, parameter: Parameter) -> None:
     else:
         settings["metavar"] = parameter["metavar"]
         settings["type"] = _converter(name, parameter)
+        if kind == "list":
+            settings["action"] = "extend"
     if parameter["flag"]:
         parser.add_argument(
             parameter["flag"], dest=parameter["name"], required=parameter["required"], **settings
@@ -169,7 +174,9 @@ def _converter(command: str, parameter: Parameter) -> Any:
     """Return the function that reads one word of this parameter."""
     kind, name = parameter["kind"], parameter["flag"] or parameter["metavar"]
 
-    def read_word(word: str) -> str | int | float:
+    def read_word(word: str) -> str | int | float | list[str]:
+        if kind == "list":
+            return [part.strip() for part in word.split(",") if part.strip()]
         if kind in ("choice", "choices"):
             if word not in parameter["choices"]:
                 raise UsageError(f"{name} is one of {', '.join(parameter['choices'])}", command)

@@ -38,13 +38,22 @@ SLOW = 2.0
 
 def perform(request: Request) -> int:
     """Do what is asked and show it; return the exit code. Raises Failure."""
+    if request.command == "token-restrict":
+        from customerctl.tokens import restrict
+
+        print(restrict(request.params), flush=True)
+        return DONE
     try:
-        client = BlockingClient(socket_path(request.socket))
+        client = BlockingClient(socket_path(request.socket, monitor=request.token is not None))
     except ConnectError as error:
         message, hint = absence(error)
         raise Failure(NO_DAEMON, "no_daemon", message, hint=hint) from None
     with client:
         try:
+            if request.token is not None:
+                from customerctl.tokens import read_token
+
+                client.call("authenticate", {"token": read_token(request.token)})
             if request.command in OPERATIONS:
                 return _operate(client, request)
             if request.command == "wait":

@@ -10,12 +10,18 @@ if TYPE_CHECKING:
 
 VARIABLE = "CUSTOMERD_SOCKET"
 SYSTEM = "/run/customerd/customerd.sock"
+MONITOR = "/run/customerd/monitor.sock"
 
 
-def socket_path(option: str | None) -> str:
-    """Return the socket to connect to: the option's, the environment's, the system's, or ours."""
+def socket_path(option: str | None, *, monitor: bool = False) -> str:
+    """Return the socket to connect to: the option's, the environment's, the system's, or ours.
+
+    `monitor`: that for holders of tokens.
+    """
     if option:
         return option
+    if monitor:
+        return MONITOR
     if os.environ.get(VARIABLE):
         return os.environ[VARIABLE]
     own = os.environ.get("XDG_RUNTIME_DIR")

@@ -14,6 +14,7 @@ WIDTH = 80
 _OPTIONS = (
     ("--json", "print the result, or the error, as JSON"),
     ("--socket PATH", f"where the daemon listens (or set {VARIABLE})"),
+    ("--token FILE", "use the monitor socket, with the token in this file"),
     ("--help", "explain the command"),
     ("--version", "print the version of this program"),
 )

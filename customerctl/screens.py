@@ -487,6 +487,32 @@ def _estimate(estimate: Result) -> list[Block]:
     return [Fields("estimate", rows), *(Line(f"  {note}", "dim") for note in estimate["notes"])]
 
 
+def _token_created(result: Result) -> list[Block]:
+    return [Raw(result["token"])]
+
+
+def _token_list(result: Result) -> list[Block]:
+    rows: list[list[Cell]] = [
+        [
+            token["id"],
+            (token["status"], "good" if token["status"] == "valid" else "dim"),
+            token["note"],
+            ", ".join(token["methods"]),
+            "all" if token["channels"] is None else str(len(token["channels"])),
+            "never" if token["expires"] is None else clock(token["expires"]),
+            ", ".join(token["rates"]),
+            "" if token["spend"] is None else f"{token['spent']} of {token['spend']}",
+        ]
+        for token in result["tokens"]
+    ]
+    columns = ("id", "status", "note", "methods", "channels>", "expires", "rate", "spent")
+    return [Table(columns, rows, empty="No tokens yet.", whole=("id",))]
+
+
+def _token_revoked(result: Result) -> list[Block]:
+    return [Line(f"✓ token {result['id']} is revoked", "good", whole=True)]
+
+
 def _metrics(metrics: Result) -> list[Block]:
     return [Raw(metrics["text"])]
 
@@ -577,6 +603,9 @@ _SCREENS: dict[str, Callable[[Result], list[Block]]] = {
     "resume": _resume,
     "backup": _backup,
     "restore": _restore,
+    "token-create": _token_created,
+    "token-list": _token_list,
+    "token-revoke": _token_revoked,
     "metrics": _metrics,
     "stop": _stopping,
 }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-Kind = Literal["text", "words", "integer", "number", "choice", "choices", "switch", "denial"]
-"""`words`: all remaining words, joined; `switch`: true when given; `denial`: false when given."""
+Kind = Literal[
+    "text", "words", "integer", "number", "choice", "choices", "list", "switch", "denial"
+]
+"""`words`: all remaining words, joined; `list`: words joined by commas; `switch`: true when given;
+`denial`: false when given."""
 
 
 class Parameter(TypedDict):

@@ -14,26 +14,28 @@ from typing import Literal
 from customerd import VERSION
 from customerd.channels import queries as channels
 from customerd.channels.record import Channel, Status
-from customerd.config import Settings
+from customerd.config import Settings, Sockets
 from customerd.merchants import Merchants
 from customerd.operations.run import Surroundings
 from customerd.operations.runner import Runner
 from customerd.recovery import start
 from customerd.recovery.journal import Journal
-from customerd.rpc.gate import Condition, Gate
+from customerd.rpc.gate import Gate
+from customerd.rpc.monitor import Monitor
 from customerd.rpc.owner import Owner, Parts
 from customerd.signing.compare import compare_all
 from customerd.signing.gateway import Gateway
 from customerd.signing.wallet import read_wallet
 from customerd.store.events import Store
 from customerd.store.lease import CHANNEL, LeasedDatabase, LeaseHeld, LeaseLost
+from customerd.tokens.registry import Tokens, reload
 from customerd.watch.accounts import GuardAccount
 from customerd.watch.watcher import Watcher
 from zkchannels.chain.client import ChainClient
 from zkchannels.chain.store import COMPONENT as CHAIN
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.peer import Handlers, Peer
-from zkchannels.jsonrpc.server import serve
+from zkchannels.jsonrpc.server import Server, serve
 from zkchannels.service.logging import get_logger
 from zkchannels.service.notify import Notifier
 from zkchannels.service.sockets import bind_owner_only, listen_fds, peer_credentials
@@ -91,7 +93,17 @@ class Daemon:
         self._watcher.recover = self._recover
         self._journal = Journal(settings.backup.directory, self._store, self._gateway)
         self._watcher.others = lambda: self._runner.alarms
-        self._gate = Gate(self._conditions())
+        beside = Path(settings.guard.key).with_name("tokens.key")
+        self._tokens = Tokens(Path(settings.tokens.key or beside), self._store)
+        self._monitor = Monitor(self._tokens)
+        self._gate = Gate(
+            {
+                "not_ready": lambda: self._up and not self._stop.is_set(),
+                "database_unavailable": lambda: self._database.alive,
+                "chain_unavailable": lambda: self._watcher.following,
+                "safe_mode": lambda: self._gateway.ready,
+            }
+        )
         self._owner = Owner(
             Parts(
                 store=self._store,
@@ -101,6 +113,8 @@ class Daemon:
                 runner=self._runner,
                 gate=self._gate,
                 journal=self._journal,
+                tokens=self._tokens,
+                monitor=self._monitor,
                 first_block=settings.chain.first_block,
                 patience=settings.chain.history_patience,
                 native_symbol=settings.chain.symbol,
@@ -122,32 +136,11 @@ class Daemon:
         safe = {"safe_mode", "database_unavailable"} & set(self._gate.missing())
         return "safe" if safe else "ready"
 
-    def _conditions(self) -> tuple[Condition, ...]:
-        return (
-            Condition(
-                "database",
-                lambda: self._up and not self._stop.is_set(),
-                "not_ready",
-                "the daemon is starting, standing by, or stopping",
-            ),
-            Condition(
-                "database",
-                lambda: self._database.alive,
-                "database_unavailable",
-                "PostgreSQL does not answer",
-            ),
-            Condition(
-                "chain",
-                lambda: self._watcher.following,
-                "chain_unavailable",
-                "the watcher is not following the chain",
-            ),
-            Condition("signer", lambda: self._gateway.ready, "safe_mode", "no signer is attached"),
-        )
-
     async def _compare(self, gateway: Gateway) -> None:
         await compare_all(gateway, self._store, self._watcher.guard_address)
         await self._runner.read_held()
+        await self._tokens.load()  # some may have ended with a database that went back
+        self._monitor.end_invalid()
 
     async def _recover(self, channel: Channel) -> None:
         if not self._runner.recovering(channel.channel):
@@ -169,7 +162,8 @@ class Daemon:
         sockets = listen_fds()
         rpc = _listening(sockets, "rpc", self._settings.sockets.rpc)
         signer = _listening(sockets, "signer", self._settings.sockets.signer)
-        work = asyncio.create_task(self._work(rpc, signer), name="customerd")
+        monitor = _monitoring(sockets, self._settings.sockets)
+        work = asyncio.create_task(self._work(rpc, signer, monitor), name="customerd")
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
         self._notifier.stopping()
@@ -188,10 +182,12 @@ class Daemon:
             await self._client.aclose()
             await self._database.aclose()
 
-    async def _work(self, rpc: socket.socket, signer: socket.socket) -> int:
+    async def _work(
+        self, rpc: socket.socket, signer: socket.socket, monitor: socket.socket | None
+    ) -> int:
         """Do everything until cancelled; return the exit code of an end that was foreseen."""
         try:
-            await self._serve(rpc, signer)
+            await self._serve(rpc, signer, monitor)
         except* LeaseLost as errors:
             # Another daemon acts: nothing in memory may be trusted, a start is clean.
             log.error("lease_lost", reason=str(_first(errors)), message="this daemon ends")
@@ -199,16 +195,23 @@ class Daemon:
             log.critical("database_not_usable", reason=str(_first(errors)))
         return 1
 
-    async def _serve(self, rpc: socket.socket, signer: socket.socket) -> None:
+    async def _serve(
+        self, rpc: socket.socket, signer: socket.socket, monitor: socket.socket | None
+    ) -> None:
         log.info("starting", version=VERSION, pid=os.getpid())
         async with asyncio.TaskGroup() as group:
             handlers = Handlers(task_group=group)
             self._owner.register(handlers)
-            async with serve(
-                rpc,
-                lambda: Peer(handlers, name="owner", log=log.warning),
-                accept=_owner_only,
-            ):
+            async with contextlib.AsyncExitStack() as doors:
+                await doors.enter_async_context(
+                    serve(
+                        rpc,
+                        lambda: Peer(handlers, name="owner", log=log.warning),
+                        accept=_owner_only,
+                    )
+                )
+                if monitor is not None:
+                    await doors.enter_async_context(self._serve_monitor(monitor, group))
                 group.create_task(self._keep_watchdog(), name="watchdog")
                 await self._prepare()
                 group.create_task(self._owner.run_subscriptions(), name="subscriptions")
@@ -225,6 +228,12 @@ class Daemon:
                 log.info("serving", rpc=self._settings.sockets.rpc)
                 await self._keep_status()
 
+    def _serve_monitor(
+        self, listening: socket.socket, group: asyncio.TaskGroup
+    ) -> contextlib.AbstractAsyncContextManager[Server]:
+        handlers = self._monitor.handlers(group, self._owner.gated())
+        return serve(listening, lambda: self._monitor.peer(handlers), accept=self._monitor.accept)
+
     async def _prepare(self) -> None:
         """Bring the database up to date, take the lease, load what the watcher needs."""
         while True:
@@ -235,6 +244,7 @@ class Daemon:
                 wallet = await read_wallet(self._store)
                 self._gateway.identity, self._gateway.account = wallet.identity, wallet.account
                 await self._watcher.load(self._gateway)
+                await self._tokens.load()
                 break
             except DatabaseUnavailable as error:
                 self._notifier.status(f"waiting for PostgreSQL: {error}")
@@ -291,6 +301,8 @@ class Daemon:
                 # It may be a standby that lacks the last commits: compare and read all again.
                 self._gateway.compare_again()
                 self._watcher.forget()
+                await reload(self._tokens)
+                self._monitor.end_invalid()
                 with contextlib.suppress(DatabaseUnavailable):
                     await self._runner.take_up()
 
@@ -338,6 +350,16 @@ def _listening(given: dict[str, list[socket.socket]], name: str, path: str) -> s
             return given[known][0]
     Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return bind_owner_only(Path(path))
+
+
+def _monitoring(given: dict[str, list[socket.socket]], sockets: Sockets) -> socket.socket | None:
+    """Return the monitor socket that systemd hands over, else our own where one is configured."""
+    for known in ("monitor", "customerd-monitor.socket"):
+        if given.get(known):
+            return given[known][0]
+    if sockets.monitor is None:
+        return None
+    return bind_owner_only(Path(sockets.monitor), 0o660, group=sockets.monitor_group)
 
 
 def _holder(path: str) -> str:

@@ -37,6 +37,10 @@ class Sockets(Section, frozen=True):
     """The owner's RPC socket, mode 0600."""
     signer: str = msgspec.field(default_factory=lambda: f"{_runtime_directory()}/signer.sock")
     """The socket that the signer dials, mode 0600."""
+    monitor: str | None = None
+    """The socket for holders of tokens, mode 0660; none when absent."""
+    monitor_group: str | None = None
+    """Who but the owner may connect there: its group; the daemon's own when absent."""
 
 
 class DatabaseSettings(Section, frozen=True):
@@ -105,6 +109,14 @@ class GuardSettings(Section, frozen=True):
     """Whether the guard may close channels while the signer is away."""
 
 
+class TokenSettings(Section, frozen=True):
+    """Tokens, which let others do some things."""
+
+    key: str | None = None
+    """File of the key that all tokens come from, mode 0600; made at the first start. `tokens.key`
+    beside the guard's key when absent."""
+
+
 class BackupSettings(Section, frozen=True):
     """The continuous backup."""
 
@@ -122,4 +134,5 @@ class Settings(Section, frozen=True):
     signer: SignerSettings = msgspec.field(default_factory=SignerSettings)
     backup: BackupSettings = msgspec.field(default_factory=BackupSettings)
     guard: GuardSettings = msgspec.field(default_factory=GuardSettings)
+    tokens: TokenSettings = msgspec.field(default_factory=TokenSettings)
     log_level: str = "info"

@@ -23,6 +23,7 @@ GROUPS = {
     "Payments": ("pay", "refund", "balance", "estimate"),
     "Operations": ("operations", "operation", "wait", "cancel", "resume", "history", "subscribe"),
     "Recovery": ("recover", "backup", "restore"),
+    "Tokens": ("token-create", "token-list", "token-revoke", "token-restrict"),
     "Daemon": ("getinfo", "signer-status", "metrics", "stop", "rpc", "help"),
 }
 
@@ -35,10 +36,19 @@ POSITIONAL = {
     "help": ("method",),
     "recover": ("label",),
     "resume": ("operation",),
+    "token-create": (),
 }
 """Fields given by position; where nothing is said, the required ones."""
 
+FLAGS = {("token-create", "methods"): "method", ("token-create", "channels"): "channel"}
+"""Where an option is not called as the field: it is given one at a time, or joined by commas."""
+
 METAVARS = {
+    ("token-create", "methods"): "METHOD[,METHOD...]",
+    ("token-create", "channels"): "LABEL[,LABEL...]",
+    ("token-create", "expires"): "TIME",
+    ("token-create", "note"): "TEXT",
+    ("token-create", "spend"): "AMOUNT",
     ("rename", "label"): "OLD",
     ("rename", "new_label"): "NEW",
     ("establish", "merchant"): "ADDRESS",
@@ -96,6 +106,8 @@ WORDS_OF_METHOD = {
     ("recover", "merchant"): "Look on the chain for channels with this merchant.",
     ("recover", "timeout"): "Stop waiting after so many seconds; the recovery goes on.",
     ("resume", "operation"): "The operation; all that are held when none is named.",
+    ("token-create", "note"): "What the token is for.",
+    ("token-revoke", "id"): "Id of the token; `customerctl token-list` shows it.",
     ("backup", "file"): "The file to write.",
     ("restore", "file"): "The backup, or the directory of a continuous one.",
     ("establish", "label"): "What to call the channel; otherwise the merchant's host name.",
@@ -130,6 +142,12 @@ EXAMPLES = {
         "customerctl rpc rpc.discover",
     ),
     "help": ("customerctl help pay",),
+    "token-create": (
+        "customerctl token-create --method getinfo,balance,list --expires 30d --note grafana",
+        'customerctl token-create --method pay,wait --channel coffee --spend "0.1 ETH" --rate 10/m',
+    ),
+    "token-revoke": (f"customerctl token-revoke {_ID}",),
+    "token-restrict": ("customerctl token-restrict FILE --method getinfo --expires 1h",),
     "recover": ("customerctl recover coffee", f"customerctl recover --merchant {_ADDRESS}"),
     "resume": ("customerctl resume", f"customerctl resume {_ID}"),
 }
@@ -162,6 +180,38 @@ RPC: dict[str, Any] = {
 }
 
 
+def _option(name: str, metavar: str, kind: str, words: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "flag": f"--{name.removesuffix('s') if kind == 'list' else name}",
+        "metavar": metavar,
+        "kind": kind,
+        "required": False,
+        "help": words,
+    }
+
+
+RESTRICT: dict[str, Any] = {
+    "summary": "Print a token that allows less, made here from a token in a file.",
+    "parameters": (
+        {
+            "name": "file",
+            "flag": "",
+            "metavar": "FILE",
+            "kind": "text",
+            "required": True,
+            "help": "File with the token.",
+        },
+        _option("methods", "METHOD[,METHOD...]", "list", "Only these of its methods."),
+        _option("channels", "ID[,ID...]", "list", "Only these channels, by id: show says it."),
+        _option("expires", "TIME", "text", 'Only so long from now on: "1h", "30d".'),
+        _option("rate", "RATE", "text", 'Only so many calls: "10/s", "100/m".'),
+        _option("spend", "AMOUNT", "text", 'Only so much of what it may pay: "0.01 ETH".'),
+    ),
+    "errors": (),
+}
+
+
 def command(method: Method[Any, Any]) -> dict[str, Any]:
     """Describe the command that calls a method."""
     schema = msgspec.json.schema(method.params)
@@ -185,7 +235,7 @@ def _parameter(
     required = "default" not in schema
     default = schema.get("default")
     schema = _without_null(schema)
-    kind, flag = _kind(schema), name.replace("_", "-")
+    kind, flag = _kind(schema), FLAGS.get((method, name), name).replace("_", "-")
     if kind == "switch" and default is True:
         kind, flag = "denial", f"no-{flag}"
     if positional and name == "amount":
@@ -219,7 +269,8 @@ def _kind(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return "choice"
     kinds = {"boolean": "switch", "integer": "integer", "number": "number", "array": "choices"}
-    return kinds.get(schema.get("type", ""), "text")
+    kind = kinds.get(schema.get("type", ""), "text")
+    return "list" if kind == "choices" and "enum" not in schema["items"] else kind
 
 
 def _example(method: Method[Any, Any], described: dict[str, Any]) -> str:
@@ -243,6 +294,7 @@ def commands() -> dict[str, dict[str, Any]]:
         if method.name in described:
             derived = (_example(method, described[method.name]),)
             described[method.name]["examples"] = EXAMPLES.get(method.name, derived)
+    described["token-restrict"] = {**RESTRICT, "examples": EXAMPLES["token-restrict"]}
     described["rpc"] = {**RPC, "examples": EXAMPLES["rpc"]}
     for name, summary in SUMMARIES.items():
         described[name]["summary"] = summary

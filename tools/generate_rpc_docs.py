@@ -58,6 +58,12 @@ Example:
 | chain | the watcher has to follow the chain as well |
 | signer | a signer has to be attached as well: without one the daemon is in safe mode |
 
+docs/gate.md has the whole table: what every method answers in every situation.
+
+Others than the owner use the monitor socket, with a token (docs/tokens.md); `tokens` below says
+which tokens let their holder call a method: those that only read, or those that spend; the others
+are the owner's alone. There every method may also be refused as `forbidden` or `rate_limited`.
+
 ## Events
 
 After `subscribe`, events are sent on the same connection as notifications `event`; their
@@ -99,8 +105,11 @@ def _types(components: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _overview() -> str:
-    rows = [f"| [`{m.name}`](#{_anchor(m.name)}) | {m.summary} | {m.needs} |" for m in METHODS]
-    return "\n".join(["| method | | needs |", "|---|---|---|", *rows, ""])
+    rows = [
+        f"| [`{m.name}`](#{_anchor(m.name)}) | {m.summary} | {m.needs} | {m.grant} |"
+        for m in METHODS
+    ]
+    return "\n".join(["| method | | needs | tokens |", "|---|---|---|---|", *rows, ""])
 
 
 def _anchor(name: str) -> str:

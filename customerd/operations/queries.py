@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,18 +109,31 @@ async def unfinished(database: Database) -> list[OperationRow]:
 
 
 async def operations(
-    database: Database, *, channel: bytes | None, label: str | None, status: str | None, limit: int
+    database: Database,
+    *,
+    channel: bytes | None,
+    label: str | None,
+    status: str | None,
+    limit: int,
+    visible: Collection[bytes] | None,
 ) -> list[OperationRow]:
-    """Return operations, newest first."""
+    """Return operations, newest first; `visible`: only those on one of these channels."""
     return await database.fetch(
         f"""
         select {_OPERATION} {_FROM}
         where (%(channel)s::bytea is null or operation.channel = %(channel)s
                or operation.channel is null and operation.label = %(label)s)
           and (%(status)s::text is null or status = %(status)s)
+          and (%(visible)s::bytea[] is null or operation.channel = any(%(visible)s))
         order by number desc limit %(limit)s
         """,
-        {"channel": channel, "label": label, "status": status, "limit": limit},
+        {
+            "channel": channel,
+            "label": label,
+            "status": status,
+            "limit": limit,
+            "visible": None if visible is None else list(visible),
+        },
         row=OperationRow,
     )
 
@@ -157,17 +171,18 @@ def insert_operation(
     force: bool,
     parameters: bytes,
     idempotency_key: str | None,
+    token: bytes | None = None,
 ) -> OperationRow:
-    """Add a queued operation to the writes, and return it.
+    """Add a queued operation to the writes, and return it; `token`: who but the owner asked for it.
 
     Their commit raises psycopg.errors.UniqueViolation for a used key.
     """
     statement = Statement(
         """
         insert into operation (operation, kind, channel, label, amount, note, force, parameters,
-            idempotency_key)
+            idempotency_key, token)
         values (%(operation)s, %(kind)s, %(channel)s, %(label)s, %(amount)s, %(note)s, %(force)s,
-            %(parameters)s, %(idempotency_key)s)
+            %(parameters)s, %(idempotency_key)s, %(token)s)
         """,
         {
             "operation": operation,
@@ -179,6 +194,7 @@ def insert_operation(
             "force": force,
             "parameters": parameters,
             "idempotency_key": idempotency_key,
+            "token": token,
         },
     )
     writes.add(statement)

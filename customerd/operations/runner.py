@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 import psycopg
@@ -68,6 +68,7 @@ class Runner:
         self._reasons: dict[bytes, str] = {}
         self._waiting_for_word: set[bytes] = set()
         self._ended: dict[bytes, asyncio.Event] = {}
+        self._places: dict[bytes, bytes] = {}
         self._started = asyncio.Event()
         self._rests = Rests()
         self._look = asyncio.Event()
@@ -76,6 +77,12 @@ class Runner:
     def unfinished(self) -> int:
         """How many operations have not ended."""
         return len(self._ended)
+
+    def unfinished_on(self, visible: Collection[bytes] | None) -> int:
+        """How many operations on these channels, or on all, have not ended."""
+        if visible is None:
+            return self.unfinished
+        return sum(self._places.get(operation) in visible for operation in self._ended)
 
     def recovering(self, channel: bytes) -> bool:
         """Whether a recovery of this channel has not ended."""
@@ -139,6 +146,7 @@ class Runner:
             return
         assert row.channel is not None
         self._ended.setdefault(row.operation, asyncio.Event())
+        self._places[row.operation] = row.channel
         if row.kind == "recover":
             self._recovering.add(row.channel)
         if ahead or row.kind == "recover" or (row.kind == "close" and row.force):
@@ -196,6 +204,7 @@ class Runner:
         if row.kind == "recover" and row.channel is not None:
             self._recovering.discard(row.channel)
         self._rests.forget(row.operation)
+        self._places.pop(row.operation, None)
         ended = self._ended.pop(row.operation, None)
         if ended is not None:
             ended.set()

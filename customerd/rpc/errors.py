@@ -35,6 +35,10 @@ ERRORS = ErrorKinds(
         "backup_unusable": "the backup cannot be read or written, is damaged, or does not fit",
         "wrong_wallet": "the backup belongs to another wallet than the attached signer's",
         "not_empty": "a backup is restored into an empty database only",
+        "forbidden": "the token does not allow this, or is not valid (any more)",
+        "rate_limited": "the token allows no more calls for a moment",
+        "spending_limit": "the payment is more than the token's spending limit leaves",
+        "invalid_restriction": "a restriction of a token cannot be read",
     }
 )
 
@@ -47,10 +51,12 @@ _RETRY: dict[str, Retry] = {
     "fee_too_high": "later",
     "merchant_unreachable": "later",
     "timed_out": "later",
+    "rate_limited": "later",
     "insufficient_balance": "after_change",
     "wrong_status": "after_change",
     "rejected_by_merchant": "after_change",
     "policy_refused": "after_change",
+    "spending_limit": "after_change",
 }
 
 

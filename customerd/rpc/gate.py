@@ -1,8 +1,11 @@
-"""The one gate: a method that needs more than is there is refused; nothing else decides that."""
+"""The one gate: a method that needs more than is there is refused; nothing else decides that.
+
+docs/gate.md shows its whole table, made from the methods' declared needs by `verdict`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from customerd.rpc.errors import failure
@@ -13,27 +16,52 @@ LEVELS = ("nothing", "database", "chain", "signer")
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing the daemon may lack."""
+    """One thing the daemon may lack, and what is answered then to who needs it."""
 
     level: str
-    holds: Callable[[], bool]
     kind: str
     message: str
 
 
-class Gate:
-    """Decides from a method's declared `needs`; what is not declared as possible is refused."""
+CONDITIONS = (
+    Condition("database", "not_ready", "the daemon is starting, standing by, or stopping"),
+    Condition("database", "database_unavailable", "PostgreSQL does not answer"),
+    Condition("chain", "chain_unavailable", "the watcher is not following the chain"),
+    Condition("signer", "safe_mode", "no signer is attached"),
+)
+"""In the order in which they are told."""
 
-    def __init__(self, conditions: tuple[Condition, ...]) -> None:
-        self._conditions = conditions
+
+class Undeclared(ValueError):
+    """A method does not declare what it needs: it is not answered at all."""
+
+
+def verdict(needs: str, missing: Collection[str]) -> Condition | None:
+    """Return what keeps a method from being answered, or None; `missing` are kinds of conditions.
+
+    Raises Undeclared for anything but a level: who forgets to declare is refused, not let through.
+    """
+    if needs not in LEVELS:
+        raise Undeclared(f"{needs!r} is nothing that a method can need")
+    reach = LEVELS.index(needs)
+    for condition in CONDITIONS:
+        if LEVELS.index(condition.level) <= reach and condition.kind in missing:
+            return condition
+    return None
+
+
+class Gate:
+    """Decides from a method's declared `needs` and from what holds now, by kind of condition."""
+
+    def __init__(self, holds: Mapping[str, Callable[[], bool]]) -> None:
+        self._holds = {condition.kind: holds[condition.kind] for condition in CONDITIONS}
 
     def missing(self) -> list[str]:
         """Name everything that keeps the daemon from being ready."""
-        return [condition.kind for condition in self._conditions if not condition.holds()]
+        return [kind for kind, holds in self._holds.items() if not holds()]
 
     def check(self, needs: str) -> None:
         """Raise the typed error for the first thing that is missing for this level."""
-        reach = LEVELS.index(needs)
-        for condition in self._conditions:
-            if LEVELS.index(condition.level) <= reach and not condition.holds():
-                raise failure(condition.kind, condition.message)
+        found = verdict(needs, self.missing())
+        if found is not None:
+            raise failure(found.kind, found.message)

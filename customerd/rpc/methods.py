@@ -343,6 +343,60 @@ class Help(Result, frozen=True):
     methods: list[MethodHelp]
 
 
+class TokenCreated(Result, frozen=True):
+    """A new token; its secret is shown this once."""
+
+    id: str
+    token: str
+    """The secret itself; the daemon does not keep it."""
+    caveats: list[str]
+
+    def __repr__(self) -> str:
+        return f"TokenCreated(id={self.id!r})"
+
+
+class TokenInfo(Result, frozen=True):
+    """A token as it was made; its holder may have restricted it further."""
+
+    id: str
+    note: str
+    status: Literal["valid", "expired", "revoked"]
+    methods: list[str]
+    channels: list[str] | None
+    """Ids of the channels that it may see and use; null: all."""
+    expires: int | None
+    rates: list[str]
+    """Calls per seconds."""
+    spend: str | None
+    """What it may pay altogether; null: nothing."""
+    spent: str | None
+    """What it paid, and what is being paid, of that."""
+    created: float
+    revoked: float | None
+
+
+class TokenRows(Result, frozen=True):
+    """Rows of `token-list`."""
+
+    tokens: list[TokenInfo]
+
+
+class TokenRevoked(Result, frozen=True):
+    """The token has ended, and every token made from it."""
+
+    id: str
+
+
+class Granted(Result, frozen=True):
+    """What the presented token allows on this connection."""
+
+    id: str
+    methods: list[str]
+    channels: list[str] | None
+    """Ids of the channels that it may see and use; null: all."""
+    expires: int | None
+
+
 class Stopping(Result, frozen=True):
     """The daemon ends after this answer."""
 
@@ -473,6 +527,45 @@ class SubscribeParams(Params, frozen=True):
     ] = None
 
 
+class TokenCreateParams(Params, frozen=True):
+    """What a new token allows; everything else it does not."""
+
+    methods: Annotated[
+        list[str], Meta(min_length=1, max_length=64, description="Methods that it may call.")
+    ]
+    expires: (
+        Annotated[str, Meta(description='How long it is valid: "12h", "30d"; else for ever.')]
+        | None
+    ) = None
+    note: Annotated[str, Meta(max_length=200, description="What it is for.")] = ""
+    channels: Annotated[
+        list[Label],
+        Meta(max_length=64, description="Channels that it may see and use; all when empty."),
+    ] = []
+    rate: (
+        Annotated[str, Meta(description='How many calls: "10/s", "100/m"; else any number.')] | None
+    ) = None
+    spend: (
+        Annotated[str, Meta(description='What it may pay altogether: "0.1 ETH"; else nothing.')]
+        | None
+    ) = None
+
+
+class TokenParams(Params, frozen=True):
+    """Names a token."""
+
+    id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="Id of a token.")]
+
+
+class AuthenticateParams(Params, frozen=True):
+    """Presents a token; the first request on a monitor socket."""
+
+    token: Annotated[str, Meta(max_length=32768, description="The token, a secret.")]
+
+    def __repr__(self) -> str:
+        return "AuthenticateParams(token=...)"
+
+
 class HelpParams(Params, frozen=True):
     """The method to explain; all when none is named."""
 
@@ -498,15 +591,25 @@ _SPEND = (
 )
 
 GETINFO = Method(
-    "getinfo", NoParams, Info, summary="Show the state of the daemon.", example=NoParams()
+    "getinfo",
+    NoParams,
+    Info,
+    summary="Show the state of the daemon.",
+    needs="nothing",
+    grant="read",
+    example=NoParams(),
 )
 BALANCE = Method(
     "balance",
     NoParams,
     Balance,
     summary="Show what the channels and accounts hold.",
-    errors=("database_unavailable",),
+    errors=(
+        "not_ready",
+        "database_unavailable",
+    ),
     needs="database",
+    grant="read",
     example=NoParams(),
 )
 LIST = Method(
@@ -514,8 +617,12 @@ LIST = Method(
     NoParams,
     Channels,
     summary="List all channels.",
-    errors=("database_unavailable",),
+    errors=(
+        "not_ready",
+        "database_unavailable",
+    ),
     needs="database",
+    grant="read",
     example=NoParams(),
 )
 SHOW = Method(
@@ -523,8 +630,9 @@ SHOW = Method(
     LabelParams,
     Channel,
     summary="Show one channel.",
-    errors=("database_unavailable", "not_found"),
+    errors=("not_ready", "database_unavailable", "not_found"),
     needs="database",
+    grant="read",
     example=LabelParams(label="coffee"),
 )
 RENAME = Method(
@@ -532,7 +640,7 @@ RENAME = Method(
     RenameParams,
     Channel,
     summary="Give a channel another label.",
-    errors=("database_unavailable", "not_found", "label_taken"),
+    errors=("not_ready", "database_unavailable", "not_found", "label_taken"),
     needs="database",
     example=RenameParams(label="coffee", new_label="espresso"),
 )
@@ -541,8 +649,9 @@ HISTORY = Method(
     HistoryParams,
     History,
     summary="Show what happened, newest first.",
-    errors=("database_unavailable", "not_found"),
+    errors=("not_ready", "database_unavailable", "not_found"),
     needs="database",
+    grant="read",
     example=HistoryParams(label="coffee", limit=10),
 )
 ESTABLISH = Method(
@@ -563,8 +672,9 @@ PAY = Method(
     PayParams,
     Operation,
     summary="Pay on a channel.",
-    errors=_SPEND,
+    errors=(*_SPEND, "spending_limit"),
     needs="signer",
+    grant="spend",
     example=PayParams(label="coffee", amount="0.005 ETH", note="one espresso"),
 )
 REFUND = Method(
@@ -640,8 +750,9 @@ ESTIMATE = Method(
     EstimateParams,
     Estimate,
     summary="Say what an operation would cost and take.",
-    errors=("chain_unavailable", "database_unavailable", "not_found"),
+    errors=("not_ready", "chain_unavailable", "database_unavailable", "not_found"),
     needs="chain",
+    grant="read",
     example=EstimateParams(operation="close", label="coffee"),
 )
 OPERATIONS = Method(
@@ -649,8 +760,9 @@ OPERATIONS = Method(
     OperationsParams,
     Operations,
     summary="List operations, newest first.",
-    errors=("database_unavailable", "not_found"),
+    errors=("not_ready", "database_unavailable", "not_found"),
     needs="database",
+    grant="read",
     example=OperationsParams(limit=10),
 )
 OPERATION = Method(
@@ -658,8 +770,9 @@ OPERATION = Method(
     OperationParams,
     Operation,
     summary="Show one operation with its steps.",
-    errors=("database_unavailable", "not_found"),
+    errors=("not_ready", "database_unavailable", "not_found"),
     needs="database",
+    grant="read",
     example=OperationParams(operation="0" * 32),
 )
 WAIT = Method(
@@ -667,8 +780,9 @@ WAIT = Method(
     WaitParams,
     Operation,
     summary="Wait for the end of an operation.",
-    errors=("database_unavailable", "not_found", "timed_out"),
+    errors=("not_ready", "database_unavailable", "not_found", "timed_out"),
     needs="database",
+    grant="read",
     example=WaitParams(operation="0" * 32, timeout=10.0),
 )
 CANCEL = Method(
@@ -676,7 +790,7 @@ CANCEL = Method(
     OperationParams,
     Operation,
     summary="Cancel an operation that has not bound anything yet.",
-    errors=("database_unavailable", "not_found", "channel_busy"),
+    errors=("not_ready", "database_unavailable", "not_found", "channel_busy"),
     needs="database",
     example=OperationParams(operation="0" * 32),
 )
@@ -685,18 +799,77 @@ SUBSCRIBE = Method(
     SubscribeParams,
     Subscribed,
     summary="Receive events as notifications on this connection.",
-    errors=("database_unavailable",),
+    errors=(
+        "not_ready",
+        "database_unavailable",
+    ),
     needs="database",
+    grant="read",
     example=SubscribeParams(topics=["operation"]),
 )
 SIGNER_STATUS = Method(
-    "signer-status", NoParams, SignerInfo, summary="Show the signer.", example=NoParams()
+    "signer-status",
+    NoParams,
+    SignerInfo,
+    summary="Show the signer.",
+    needs="nothing",
+    grant="read",
+    example=NoParams(),
+)
+TOKEN_CREATE = Method(
+    "token-create",
+    TokenCreateParams,
+    TokenCreated,
+    summary="Make a token, which lets its holder do some things.",
+    errors=("not_ready", "database_unavailable", "not_found", "invalid_restriction"),
+    needs="database",
+    example=TokenCreateParams(
+        methods=["getinfo", "balance", "list"], expires="30d", note="grafana"
+    ),
+)
+TOKEN_LIST = Method(
+    "token-list",
+    NoParams,
+    TokenRows,
+    summary="List all tokens that were made.",
+    errors=("not_ready", "database_unavailable"),
+    needs="database",
+    example=NoParams(),
+)
+TOKEN_REVOKE = Method(
+    "token-revoke",
+    TokenParams,
+    TokenRevoked,
+    summary="End a token and all made from it, at once.",
+    errors=("not_ready", "database_unavailable", "not_found"),
+    needs="database",
+    example=TokenParams(id="0" * 32),
+)
+AUTHENTICATE = Method(
+    "authenticate",
+    AuthenticateParams,
+    Granted,
+    summary="Present a token: the first request on a monitor socket.",
+    errors=("not_ready", "forbidden"),
+    needs="nothing",
+    example=AuthenticateParams(token="AgEJY3VzdG9tZXJk..."),  # noqa: S106 - an example
 )
 METRICS = Method(
-    "metrics", NoParams, Metrics, summary="Show figures in OpenMetrics text.", example=NoParams()
+    "metrics",
+    NoParams,
+    Metrics,
+    summary="Show figures in OpenMetrics text.",
+    needs="nothing",
+    grant="read",
+    example=NoParams(),
 )
 STOP = Method(
-    "stop", NoParams, Stopping, summary="End the daemon and its watcher.", example=NoParams()
+    "stop",
+    NoParams,
+    Stopping,
+    summary="End the daemon and its watcher.",
+    needs="nothing",
+    example=NoParams(),
 )
 HELP = Method(
     "help",
@@ -704,6 +877,8 @@ HELP = Method(
     Help,
     summary="Explain the methods.",
     errors=("not_found",),
+    needs="nothing",
+    grant="read",
     example=HelpParams(method="pay"),
 )
 DISCOVER = Method(
@@ -711,6 +886,8 @@ DISCOVER = Method(
     NoParams,
     dict[str, Any],
     summary="Describe this RPC as an OpenRPC document.",
+    needs="nothing",
+    grant="read",
     example=NoParams(),
 )
 
@@ -736,6 +913,9 @@ METHODS: tuple[Method[Any, Any], ...] = (
     CANCEL,
     SUBSCRIBE,
     SIGNER_STATUS,
+    TOKEN_CREATE,
+    TOKEN_LIST,
+    TOKEN_REVOKE,
     METRICS,
     STOP,
     HELP,

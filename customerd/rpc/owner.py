@@ -8,7 +8,7 @@ import inspect
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -32,15 +32,20 @@ from customerd.recovery.journal import Journal
 from customerd.rpc import methods, metrics, views
 from customerd.rpc.errors import failure
 from customerd.rpc.estimates import estimate
-from customerd.rpc.gate import Gate
+from customerd.rpc.gate import LEVELS, Gate, Undeclared
 from customerd.rpc.methods import METHODS
+from customerd.rpc.monitor import Gated, Monitor, scope_of
 from customerd.rpc.recovery import Recoveries
 from customerd.rpc.subscriptions import Subscriptions
+from customerd.rpc.tokens import TokenMethods
 from customerd.signing.compare import register_escrow
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.signing.gateway import Gateway
 from customerd.store.events import Change, Event, Store
 from customerd.store.writes import Writes
+from customerd.tokens import queries as token_queries
+from customerd.tokens.grant import OWNER, Grant, Scope
+from customerd.tokens.registry import Tokens
 from customerd.watch.costs import GAS
 from customerd.watch.escrows import NotAnEscrow, read_escrow
 from customerd.watch.watcher import Watcher
@@ -79,6 +84,8 @@ class Parts:
     runner: Runner
     gate: Gate
     journal: Journal
+    tokens: Tokens
+    monitor: Monitor
     first_block: int
     patience: float
     """Seconds that reading the chain's history may take within one call."""
@@ -97,9 +104,21 @@ class Owner:
         self._parts = parts
         self._subscriptions = Subscriptions(parts.store)
         self._recoveries = Recoveries(parts, merchant_at=self._merchant_at, by_label=self._by_label)
+        self._tokens = TokenMethods(
+            parts.store,
+            parts.tokens,
+            parts.monitor,
+            native_symbol=parts.native_symbol,
+            by_label=self._by_label,
+        )
 
     def register(self, handlers: Handlers) -> None:
-        """Register all methods; each checks the gate before it does anything."""
+        """Register all methods for the owner."""
+        for method, answer in self.gated():
+            handlers.register(method, answer)
+
+    def gated(self) -> Iterator[Gated]:
+        """Yield all methods with what answers them; each checks the gate before anything else."""
         implementations: dict[str, Callable[..., Any]] = {
             methods.GETINFO.name: self.getinfo,
             methods.BALANCE.name: self.balance,
@@ -122,18 +141,23 @@ class Owner:
             methods.CANCEL.name: self.cancel,
             methods.SUBSCRIBE.name: self.subscribe,
             methods.SIGNER_STATUS.name: self.signer_status,
+            methods.TOKEN_CREATE.name: self._tokens.create,
+            methods.TOKEN_LIST.name: self._tokens.list_,
+            methods.TOKEN_REVOKE.name: self._tokens.revoke,
             methods.METRICS.name: self.metrics,
             methods.STOP.name: self.stop,
             methods.HELP.name: self.help,
             methods.DISCOVER.name: self.discover,
         }
         for method in METHODS:
-            handlers.register(method, self._gated(method, implementations[method.name]))
+            yield method, self._gated(method, implementations[method.name])
 
     def _gated(
         self, method: Method[P, R], implementation: Callable[..., R | Awaitable[R]]
     ) -> Callable[[P, Peer], R | Awaitable[R]]:
         needs, gate = method.needs, self._parts.gate
+        if needs not in LEVELS:
+            raise Undeclared(f"{method.name} does not declare what it needs")
         if not inspect.iscoroutinefunction(implementation):
 
             def inline(params: P, peer: Peer) -> R | Awaitable[R]:
@@ -155,9 +179,9 @@ class Owner:
 
     # -- monitoring ---------------------------------------------------------------------------
 
-    def getinfo(self, _params: methods.NoParams, _peer: Peer) -> methods.Info:
+    def getinfo(self, _params: methods.NoParams, peer: Peer) -> methods.Info:
         """Answer from memory alone, whatever is away."""
-        parts = self._parts
+        parts, scope = self._parts, scope_of(peer)
         missing = parts.gate.missing()
         return methods.Info(
             version=VERSION,
@@ -165,11 +189,11 @@ class Owner:
             missing=missing,
             chain=self._chain(),
             database="database_unavailable" not in missing,
-            signer=self._signer(),
+            signer=self._signer(scope),
             guard=checksum(parts.watcher.guard_address),
-            guard_balance=self._native(parts.watcher.guard_balance),
-            channels=parts.watcher.channel_count,
-            operations=parts.runner.unfinished,
+            guard_balance=self._native(parts.watcher.guard_balance) if scope.whole else None,
+            channels=parts.watcher.channel_count if scope.channels is None else len(scope.channels),
+            operations=parts.runner.unfinished_on(scope.channels),
             alarms=[
                 methods.Alert(
                     kind=alarm.kind,
@@ -180,10 +204,11 @@ class Owner:
                     deadline=alarm.deadline,
                 )
                 for alarm in parts.watcher.alarms
+                if scope.sees(alarm.channel)
             ],
             pid=os.getpid(),
             uptime=time.time() - parts.started,
-            backup=self._backup(),
+            backup=self._backup() if scope.whole else None,
         )
 
     def _backup(self) -> methods.BackupInfo | None:
@@ -209,13 +234,14 @@ class Owner:
             following=watcher.following,
         )
 
-    def _signer(self) -> methods.SignerInfo:
+    def _signer(self, scope: Scope) -> methods.SignerInfo:
         gateway = self._parts.gateway
+        account = gateway.account if scope.whole else None
         return methods.SignerInfo(
             attached=gateway.ready,
             compared=gateway.compared,
             identity=None if gateway.identity is None else checksum(gateway.identity),
-            account=None if gateway.account is None else checksum(gateway.account),
+            account=None if account is None else checksum(account),
             generation=gateway.generation,
             policies=gateway.policies,
             since=gateway.since,
@@ -224,12 +250,14 @@ class Owner:
     def _native(self, wei: int | None) -> str | None:
         return None if wei is None else Asset(self._parts.native_symbol, 18, 1).format(wei)
 
-    def signer_status(self, _params: methods.NoParams, _peer: Peer) -> methods.SignerInfo:
+    def signer_status(self, _params: methods.NoParams, peer: Peer) -> methods.SignerInfo:
         """Show the signer."""
-        return self._signer()
+        return self._signer(scope_of(peer))
 
-    def metrics(self, _params: methods.NoParams, _peer: Peer) -> methods.Metrics:
+    def metrics(self, _params: methods.NoParams, peer: Peer) -> methods.Metrics:
         """Show figures in OpenMetrics text."""
+        if not scope_of(peer).whole:
+            raise failure("forbidden", "these figures are about all channels")
         parts = self._parts
         return methods.Metrics(
             text=metrics.render(
@@ -241,20 +269,24 @@ class Owner:
             )
         )
 
-    async def balance(self, _params: methods.NoParams, _peer: Peer) -> methods.Balance:
+    async def balance(self, _params: methods.NoParams, peer: Peer) -> methods.Balance:
         """Add up per escrow what can be paid, refunded, and what is closing."""
-        database = self._parts.store.database
+        database, scope = self._parts.store.database, scope_of(peer)
+        rows = [row for row in await channels.channels(database) if scope.sees(row.channel)]
         escrows = await all_escrows(database)
+        if not scope.whole:
+            escrows = {row.escrow: escrows[row.escrow] for row in rows}
         spendable = dict.fromkeys(escrows, 0)
         refundable = dict.fromkeys(escrows, 0)
         closing = dict.fromkeys(escrows, 0)
-        for row in await channels.channels(database):
+        for row in rows:
             if row.state in _PAYABLE:
                 spendable[row.escrow] += row.customer_balance
                 refundable[row.escrow] += row.merchant_balance
             elif row.state in (Status.ASKED, Status.DECIDED, Status.SUSPECT):
                 closing[row.escrow] += row.customer_balance
         watcher, gateway = self._parts.watcher, self._parts.gateway
+        account = gateway.account if scope.whole else None
         return methods.Balance(
             assets=[
                 methods.AssetBalance(
@@ -266,16 +298,16 @@ class Owner:
                 )
                 for address, escrow in escrows.items()
             ],
-            account=None if gateway.account is None else checksum(gateway.account),
-            account_balance=self._native(watcher.account_balance),
+            account=None if account is None else checksum(account),
+            account_balance=self._native(watcher.account_balance) if scope.whole else None,
             guard=checksum(watcher.guard_address),
-            guard_balance=self._native(watcher.guard_balance),
+            guard_balance=self._native(watcher.guard_balance) if scope.whole else None,
         )
 
-    async def list_(self, _params: methods.NoParams, _peer: Peer) -> methods.Channels:
+    async def list_(self, _params: methods.NoParams, peer: Peer) -> methods.Channels:
         """Show every channel with its record on chain."""
-        database = self._parts.store.database
-        rows = await channels.channels(database)
+        database, scope = self._parts.store.database, scope_of(peer)
+        rows = [row for row in await channels.channels(database) if scope.sees(row.channel)]
         escrows = await all_escrows(database)
         records = await self._parts.watcher.chain_store.records([row.channel for row in rows])
         at_work = {row.channel: row for row in reversed(await operations.unfinished(database))}
@@ -291,9 +323,9 @@ class Owner:
             ]
         )
 
-    async def show(self, params: methods.LabelParams, _peer: Peer) -> methods.Channel:
+    async def show(self, params: methods.LabelParams, peer: Peer) -> methods.Channel:
         """Show one channel."""
-        return await self._shown(await self._by_label(params.label))
+        return await self._shown(await self._by_label(params.label, scope_of(peer)))
 
     async def _shown(self, row: Channel) -> methods.Channel:
         database = self._parts.store.database
@@ -309,9 +341,10 @@ class Owner:
         )
         return views.channel(row, escrow, record, at_work)
 
-    async def _by_label(self, label: str) -> Channel:
+    async def _by_label(self, label: str, scope: Scope = OWNER) -> Channel:
+        """Return a channel; one that may not be seen is not there."""
         row = await channels.channel_by_label(self._parts.store.database, label)
-        if row is None:
+        if row is None or not scope.sees(row.channel):
             raise failure(
                 "not_found", f"no channel is called {label!r}", hint="see `customerctl list`"
             )
@@ -336,12 +369,14 @@ class Owner:
             raise _label_taken(params.new_label) from None
         return await self._shown(await self._by_label(params.new_label))
 
-    async def history(self, params: methods.HistoryParams, _peer: Peer) -> methods.History:
+    async def history(self, params: methods.HistoryParams, peer: Peer) -> methods.History:
         """Show recorded events."""
-        channel = None if params.label is None else (await self._by_label(params.label)).channel
+        visible = scope_of(peer).channels
+        if params.label is not None:
+            visible = frozenset({(await self._by_label(params.label, scope_of(peer))).channel})
         rows: list[Event] = await self._parts.store.events(
             before=params.before,
-            channel=channel,
+            channels=visible,
             operation=None if params.operation is None else bytes.fromhex(params.operation),
             limit=params.limit,
         )
@@ -531,22 +566,25 @@ class Owner:
         except CommitOutcomeUnknown:
             return await self._perhaps_written(operation)
 
-    async def pay(self, params: methods.PayParams, _peer: Peer) -> methods.Operation:
+    async def pay(self, params: methods.PayParams, peer: Peer) -> methods.Operation:
         """Queue a payment."""
-        return await self._pay("pay", params)
+        return await self._pay("pay", params, scope_of(peer))
 
     async def refund(self, params: methods.PayParams, _peer: Peer) -> methods.Operation:
         """Queue a payment with a negative amount."""
-        return await self._pay("refund", params)
+        return await self._pay("refund", params, OWNER)
 
     async def _pay(
-        self, kind: Literal["pay", "refund"], params: methods.PayParams
+        self, kind: Literal["pay", "refund"], params: methods.PayParams, scope: Scope
     ) -> methods.Operation:
-        digest = _digest(kind, params)
-        first = await self._repeated(params.idempotency_key, digest)
-        if first is not None:
+        digest, key = _digest(kind, params), params.idempotency_key
+        if scope.grant is not None and key is not None:
+            # Keys are words of their callers: one must not come upon another's operation.
+            key = f"token {scope.grant.token.hex()} {key}"
+        first = await self._repeated(key, digest)
+        if first is not None and scope.sees(first.channel):
             return await self._answer(first, wait=params.wait)
-        row = await self._by_label(params.label)
+        row = await self._by_label(params.label, scope)
         escrow = await self._escrow_of(row)
         amount = _parse(escrow.asset, params.amount)
         if amount <= 0:
@@ -566,7 +604,8 @@ class Owner:
             amount if kind == "pay" else -amount,
             note=params.note,
             digest=digest,
-            key=params.idempotency_key,
+            key=key,
+            scope=scope,
         )
         return await self._submitted(queued, wait=params.wait)
 
@@ -602,6 +641,7 @@ class Owner:
         key: str | None,
         note: str = "",
         force: bool = False,
+        scope: Scope = OWNER,
     ) -> OperationRow:
         operation = secrets.token_bytes(16)
 
@@ -617,11 +657,20 @@ class Owner:
             force=force,
             parameters=digest,
             idempotency_key=key,
+            token=None if scope.grant is None else scope.grant.token,
         )
+        if scope.grant is not None:
+            await self._charge(writes, scope.grant, row, queued)
 
         try:
             await self._parts.store.write(writes)
             return queued
+        except token_queries.TokenRevoked:
+            raise failure("forbidden", "the token was revoked") from None
+        except token_queries.LimitReached:
+            raise failure(
+                "spending_limit", "the payment is more than the token's limit leaves"
+            ) from None
         except psycopg.errors.UniqueViolation:
             assert key is not None
             first = await self._repeated(key, digest)
@@ -629,6 +678,22 @@ class Owner:
             return first
         except CommitOutcomeUnknown:
             return await self._perhaps_written(operation)
+
+    async def _charge(
+        self, writes: Writes, grant: Grant, row: Channel, queued: OperationRow
+    ) -> None:
+        """Have a payment taken from the limits of its token by the commit that queues it."""
+        escrow = await self._escrow_of(row)
+        limits = grant.limits_for(escrow.token)
+        if limits is None or queued.kind != "pay" or queued.amount is None:
+            raise failure("forbidden", f"the token may not spend {escrow.symbol}")
+        token_queries.charge(
+            writes,
+            token=grant.token,
+            operation=queued.operation,
+            amount=queued.amount * escrow.unit,
+            limits=limits,
+        )
 
     async def _perhaps_written(self, operation: bytes) -> OperationRow:
         """Return the operation if its lost commit took place; raises its error when it did not.
@@ -690,9 +755,10 @@ class Owner:
                 )
         return await self._show_operation(row)
 
-    async def _row(self, operation: bytes) -> OperationRow:
+    async def _row(self, operation: bytes, scope: Scope = OWNER) -> OperationRow:
+        """Return an operation; one that may not be seen is not there."""
         row = await operations.operation_by_id(self._parts.store.database, operation)
-        if row is None:
+        if row is None or not scope.sees(row.channel):
             raise failure("not_found", "no such operation", hint="see `customerctl operations`")
         return row
 
@@ -710,7 +776,7 @@ class Owner:
         steps = await operations.steps(database, row.operation)
         return views.operation(row, asset, held, steps)
 
-    async def operations(self, params: methods.OperationsParams, _peer: Peer) -> methods.Operations:
+    async def operations(self, params: methods.OperationsParams, peer: Peer) -> methods.Operations:
         """List operations."""
         channel = None
         if params.label is not None:
@@ -722,17 +788,19 @@ class Owner:
             label=params.label,
             status=params.status,
             limit=params.limit,
+            visible=scope_of(peer).channels,
         )
         return methods.Operations(operations=[await self._show_operation(row) for row in rows])
 
-    async def operation(self, params: methods.OperationParams, _peer: Peer) -> methods.Operation:
+    async def operation(self, params: methods.OperationParams, peer: Peer) -> methods.Operation:
         """Show one operation."""
-        return await self._show_operation(await self._row(bytes.fromhex(params.operation)))
+        row = await self._row(bytes.fromhex(params.operation), scope_of(peer))
+        return await self._show_operation(row)
 
-    async def wait(self, params: methods.WaitParams, _peer: Peer) -> methods.Operation:
+    async def wait(self, params: methods.WaitParams, peer: Peer) -> methods.Operation:
         """Wait for an operation's end; running out of time does not touch it."""
         operation = bytes.fromhex(params.operation)
-        await self._row(operation)
+        await self._row(operation, scope_of(peer))
         try:
             async with asyncio.timeout(params.timeout):
                 await self._parts.runner.wait(operation)
@@ -753,9 +821,10 @@ class Owner:
             )
         return await self._show_operation(await self._row(row.operation))
 
-    async def estimate(self, params: methods.EstimateParams, _peer: Peer) -> methods.Estimate:
+    async def estimate(self, params: methods.EstimateParams, peer: Peer) -> methods.Estimate:
         """Say what an operation would cost and take."""
-        row = None if params.label is None else await self._by_label(params.label)
+        scope = scope_of(peer)
+        row = None if params.label is None else await self._by_label(params.label, scope)
         escrow = None if row is None else await self._escrow_of(row)
         return await estimate(
             params,
@@ -769,7 +838,7 @@ class Owner:
 
     async def subscribe(self, params: methods.SubscribeParams, peer: Peer) -> methods.Subscribed:
         """Send events on this connection from now on, or from where the client left off."""
-        return await self._subscriptions.subscribe(params, peer)
+        return await self._subscriptions.subscribe(params, peer, scope_of(peer))
 
     async def run_subscriptions(self) -> None:
         """Send events to subscribers, until cancelled."""

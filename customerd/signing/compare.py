@@ -21,6 +21,7 @@ from customerd.operations.queries import AttemptRow
 from customerd.recovery import ledger
 from customerd.recovery import queries as recovery
 from customerd.store.events import Change, Store
+from customerd.tokens import queries as tokens
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.service.logging import get_logger
 from zkchannels.wire import signer as wire
@@ -353,6 +354,8 @@ async def _take_record(store: Store, channel: Channel, record: wire.Record) -> N
         await ledger.enter_record(change, row, record, receipt=None)
         if held := await recovery.hold_queue(change):
             change.event("operation", "held", count=held)
+        # What their limits count went back as well.
+        await tokens.end_spending(change)
         change.event("channel", "database_went_back", channel=row.channel, label=row.label)
 
     await store.change(body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -128,11 +128,14 @@ class Store:
         *,
         after: int | None = None,
         before: int | None = None,
-        channel: bytes | None = None,
+        channels: Collection[bytes] | None = None,
         operation: bytes | None = None,
         limit: int = 100,
     ) -> list[Event]:
-        """Read events, ascending when `after` is given, else newest first."""
+        """Read events, ascending when `after` is given, else newest first.
+
+        `channels`: only what happened on one of these; None: everything.
+        """
         order = "asc" if after is not None else "desc"
         return await self.database.fetch(
             f"""
@@ -140,14 +143,14 @@ class Store:
                    topic, kind, channel, label, operation, details
             from event
             where seq > %(after)s and seq < %(before)s
-              and (%(channel)s::bytea is null or channel = %(channel)s)
+              and (%(channels)s::bytea[] is null or channel = any(%(channels)s))
               and (%(operation)s::bytea is null or operation = %(operation)s)
             order by seq {order} limit %(limit)s
             """,  # noqa: S608 - `order` is one of two literals
             {
                 "after": after if after is not None else 0,
                 "before": before if before is not None else 2**63 - 1,
-                "channel": channel,
+                "channels": None if channels is None else list(channels),
                 "operation": operation,
                 "limit": limit,
             },

@@ -484,6 +484,28 @@ class Owner:
         ]
         return methods.Restored(channels=rows, missing=["0x" + "ab" * 32], age=90.0, held=2)
 
+    def _token_create(self, params: methods.TokenCreateParams, _peer: Peer) -> methods.TokenCreated:
+        return methods.TokenCreated("ab" * 16, "AgEJY3VzdG9tZXJk", [",".join(params.methods)])
+
+    def _token_list(self, _params: methods.NoParams, _peer: Peer) -> methods.TokenRows:
+        token = methods.TokenInfo(
+            id="ab" * 16,
+            note="grafana",
+            status="valid",
+            methods=["getinfo", "pay"],
+            channels=None,
+            expires=2_000_000_000,
+            rates=["10/1s"],
+            spend="0.1 ETH",
+            spent="0.04 ETH",
+            created=1_700_000_000.0,
+            revoked=None,
+        )
+        return methods.TokenRows([token])
+
+    def _token_revoke(self, params: methods.TokenParams, _peer: Peer) -> methods.TokenRevoked:
+        return methods.TokenRevoked(params.id)
+
     def _metrics(self, _params: methods.NoParams, _peer: Peer) -> methods.Metrics:
         return methods.Metrics(
             text="# TYPE customerd_channels gauge\ncustomerd_channels 1\n# EOF\n"

@@ -86,6 +86,7 @@ class Network:
         self.token: bytes | None = None
         self.socket = directory / "customerd.sock"
         self.signer_socket = directory / "signer.sock"
+        self.monitor_socket = directory / "monitor.sock"
         self.config = directory / "customerd.toml"
         self.signer_directory = directory / "signer"
         self.passphrase = directory / "passphrase"
@@ -210,6 +211,7 @@ class Network:
             "[sockets]\n"
             f'rpc = "{self.socket}"\n'
             f'signer = "{self.signer_socket}"\n'
+            f'monitor = "{self.monitor_socket}"\n'
             "[database]\n"
             f'dsn = "{self._database("customerd")}"\n'
             f'lease = "{self.lease:g}s"\n'

@@ -21,7 +21,8 @@ class Method(Generic[P, R]):
     """Name, types and description of one method.
 
     `params` is a Struct; by position, parameters come in the order of its fields. `errors` are the
-    kinds it may give; `needs` is what must be there for it to be answered.
+    kinds it may give; `needs` is what must be there for it to be answered. `grant` says who but the
+    owner may be given it: "read" or "spend" for holders of such tokens, "" nobody.
     """
 
     name: str
@@ -29,8 +30,9 @@ class Method(Generic[P, R]):
     result: type[R]
     summary: str
     errors: tuple[str, ...] = ()
-    needs: str = "nothing"
+    needs: str = ""
     example: P | None = None
+    grant: str = ""
 
     def decode_params(self, params: Raw | UnsetType) -> P:
         """Read `params` given by name or by position; raises as msgspec does, or RecursionError."""
@@ -111,6 +113,7 @@ def _describe(
         ],
         "result": {"name": "result", "schema": schema_of[method.result]},
         "x-needs": method.needs,
+        "x-grant": method.grant,
         "x-errors": list(method.errors),
     }
     if error_of is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import stat
 import struct
@@ -48,8 +49,8 @@ def listen_fds() -> dict[str, list[socket.socket]]:
     return passed
 
 
-def bind_owner_only(path: Path, mode: int = 0o600) -> socket.socket:
-    """Return a listening Unix socket at `path` that never existed with another mode.
+def bind_owner_only(path: Path, mode: int = 0o600, *, group: str | None = None) -> socket.socket:
+    """Return a listening Unix socket at `path` that never existed with another mode or `group`.
 
     A socket that a killed process left behind is replaced. Raises AlreadyRunning when a process
     answers there, SocketError when the path cannot be used.
@@ -66,6 +67,8 @@ def bind_owner_only(path: Path, mode: int = 0o600) -> socket.socket:
         finally:
             os.umask(mask)
         try:
+            if group is not None:
+                shutil.chown(temporary, group=group)
             # Listen first: nobody may ever find the name without an answer behind it.
             listening.listen(BACKLOG)
             listening.setblocking(False)
@@ -74,6 +77,9 @@ def bind_owner_only(path: Path, mode: int = 0o600) -> socket.socket:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
             raise
+    except LookupError:
+        listening.close()
+        raise SocketError(f"{path}: there is no group {group!r}") from None
     except OSError as error:
         listening.close()
         raise SocketError(f"{path}: {error.strerror}") from error

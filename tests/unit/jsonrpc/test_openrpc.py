@@ -34,6 +34,7 @@ PAY = Method(
     summary="Pay.",
     errors=("channel_busy",),
     needs="signer",
+    grant="spend",
     example=Payment("coffee", 5),
 )
 
@@ -77,6 +78,7 @@ def test_methods_are_described() -> None:
             }
         ],
         "x-needs": "signer",
+        "x-grant": "spend",
         "x-errors": ["channel_busy"],
     }
     assert [parameter["name"] for parameter in total["params"]] == ["first", "second", "third"]

@@ -1,0 +1,1 @@
+"""Tokens: what others than the owner may do, and what they did."""
