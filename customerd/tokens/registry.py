@@ -87,7 +87,11 @@ class Tokens:
             restrictions = read(macaroon.caveats, accounts)
         except (MacaroonError, CaveatError) as error:
             raise TokenRefused(str(error)) from None
-        grant = Grant(macaroon.identifier, restrictions, self._row(macaroon.identifier).spends)
+        row = self._row(macaroon.identifier)
+        if list(macaroon.caveats[: len(row.caveats)]) != row.caveats:
+            # Signed with our key, but not by us: a thief of the file may not make wider ones.
+            raise TokenRefused("the token is not one of this daemon, or was changed")
+        grant = Grant(row.token, restrictions, row.spends)
         self.check(grant)
         return grant
 
