@@ -19,7 +19,7 @@ from zkchannels.escrow.transaction import Transaction
 
 T = TypeVar("T")
 
-DEADLINE = 20.0  # seconds; far more than anything here takes
+DEADLINE = 90.0  # seconds; far more than anything here takes, on a busy machine too
 
 
 @contextlib.asynccontextmanager

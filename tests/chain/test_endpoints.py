@@ -141,6 +141,8 @@ async def test_a_disagreement_outlives_one_sides_silence(
     log.expect_error("nodes_disagree")
     world.open()
     anvil.mine(2 * FORK)
+    # Both sides grow from what was read: who begins amid the dispute keeps to what it began with.
+    await watch.follower.catch_up()
     with FaultProxy(anvil) as honest:
         async with contextlib.aclosing(ChainClient([proxy.url, honest.url], timeout=5.0)) as client:
             alone = Watch(client, watch.store, world, poll=0.2)
