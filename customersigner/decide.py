@@ -123,21 +123,20 @@ def pay(channel: Channel, *, index: int, attempt: int, operation: bytes, amount:
 def close(channel: Channel, index: int, kind: Literal["mutual", "unilateral"]) -> Channel:
     """Write down a close before its authorization leaves (rules signs, close-new).
 
-    From this write on no payment is prepared and no authorization accepted. Raises NewerState for
-    a revoked state.
+    From this write on no payment is prepared and no authorization accepted. The oldest state with
+    a signed close is remembered, also when a recovery brings a newer one to close on: what was
+    signed may still be included. Raises NewerState for a revoked state.
     """
     accepted = channel.accepted
     if accepted is None or index > accepted.step.index:
         raise _refusal("out_of_order", "there is no closing authorization for this state")
     if index < accepted.step.index:
         raise NewerState
-    before = channel.closing
-    if before is None or before.index != index:
-        before = Closing(index, mutual=False, unilateral=False)
+    before = channel.closing or Closing(index, mutual=False, unilateral=False)
     return replace(
         channel,
         closing=Closing(
-            index,
+            before.index,
             mutual=before.mutual or kind == "mutual",
             unilateral=before.unilateral or kind == "unilateral",
         ),
@@ -167,8 +166,8 @@ def recoverable(channel: Channel, *, index: int, operation: bytes, amount: int) 
 
     The caller computes each one's commitments and goes on with `accept` for the one that they fit:
     only somebody with the secrets of this wallet can have made them. A close that was signed is no
-    obstacle (rule suspect): what is accepted is closed on instead, and while the signed close is
-    on an older state, no secret leaves (`authorize`, `dispute`).
+    obstacle (rule suspect): what is accepted is closed on instead, and the secret of the state
+    that the signed close is on never leaves (`authorize`, `dispute`).
     """
     accepted = channel.accepted
     if accepted is None or index not in (accepted.step.index, channel.next_index) or index == 0:
@@ -227,7 +226,7 @@ def adopt(
     return replace(
         channel,
         completed=_later(channel.completed, completed),
-        closing=_later_closing(channel.closing, closing),
+        closing=_first_closing(channel.closing, closing),
     )
 
 
@@ -258,7 +257,7 @@ def _same(step: Step, attempt: int, operation: bytes, amount: int) -> Step:
 
 
 def _require_no_older_close(channel: Channel, index: int) -> None:
-    """No secret leaves while a close on the state that it revokes is signed (rule signs)."""
+    """No secret leaves once a close on the state that it revokes was signed (rule signs)."""
     if channel.closing is not None and channel.closing.index < index:
         raise _refusal("closing", f"a close on state {channel.closing.index} was signed")
 
@@ -272,8 +271,9 @@ def _later(own: int | None, other: int | None) -> int | None:
     return max(known, default=None)
 
 
-def _later_closing(own: Closing | None, other: int | None) -> Closing | None:
-    if other is None or (own is not None and own.index >= other):
+def _first_closing(own: Closing | None, other: int | None) -> Closing | None:
+    """What the signer knows of its own closes is never replaced by what the daemon says."""
+    if own is not None or other is None:
         return own
     return Closing(other, mutual=False, unilateral=False)
 

@@ -70,7 +70,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """The state that closes were signed on, and in which of the two ways."""
+    """The oldest state that a close was signed on, and in which ways closes were signed since."""
 
     index: int
     mutual: bool

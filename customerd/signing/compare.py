@@ -392,13 +392,14 @@ async def _renew_permit(gateway: Gateway, store: Store, channel: Channel, guard:
 
 
 async def _remember_close(store: Store, channel: Channel, record: wire.Record) -> None:
-    """A close was signed that the database forgot: the decision stands."""
+    """A close was signed that the database forgot: the decision stands, on the newest state."""
     log.error("close_was_forgotten", channel=channel.label, index=record.closing)
 
     async def body(change: Change) -> None:
         row = await queries.lock_channel(
             change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
         )
-        await queries.update_channel(change, row, status="decided", closing=record.closing)
+        # The signer names the oldest state that it signed a close on, perhaps replaced since.
+        await queries.update_channel(change, row, status="decided", closing=row.authorized)
 
     await store.change(body)

@@ -309,11 +309,13 @@ def test_adoption_keeps_an_own_close_and_takes_over_theirs() -> None:
     """A signed close is remembered through an adoption; from then on only the newest is closed."""
     closed = decide.close(channel_at(1), 1, "unilateral")
     newer = decide.adopt(closed, **adoption(2))
+    assert closed.closing is not None
     assert newer.closing == closed.closing
     assert refusal(decide.authorize, newer, 3, 0) == "closing"
     with pytest.raises(decide.NewerState):
         decide.close(newer, 1, "unilateral")
-    assert decide.close(newer, 2, "mutual").closing is not None
+    assert decide.close(newer, 2, "mutual").closing == replace(closed.closing, mutual=True)
+    assert decide.adopt(newer, **adoption(2, closing=2)).closing == closed.closing
     theirs = decide.adopt(None, **adoption(2, closing=2))
     payment = {"index": 3, "attempt": 0, "operation": OPERATIONS[2], "amount": 1}
     assert refusal(decide.pay, theirs, **payment) == "closing"

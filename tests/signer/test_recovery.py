@@ -191,9 +191,10 @@ async def test_nonces_of_the_two_newest_states_are_given(desk: Desk) -> None:
 async def test_a_signed_close_gives_way_but_no_secret_leaves(
     desk: Desk, other: Desk, kind: Any
 ) -> None:
-    """A close signed on an old state keeps that state's secret in, until the newer one is decided.
+    """A close signed on an old state keeps that state's secret in for good, whatever follows it.
 
-    Otherwise the old close, perhaps on its way, could be disputed with a secret of our own giving.
+    Otherwise the old close, perhaps on its way, could be disputed with a secret of our own giving:
+    by a thief of the daemon, who has both closes signed, together with the merchant.
     """
     channel = await desk.channel()
     await channel.establish()
@@ -209,8 +210,12 @@ async def test_a_signed_close_gives_way_but_no_secret_leaves(
         dispute = wire.DisputeParams(channel.id, 0, 0)
         assert await refused(other.call(wire.DISPUTE_SECRET, dispute)) == "out_of_order"
     assert await refused(other.call(wire.CLOSE_AUTHORIZE, close)) == "newer_state"
-    await other.call(wire.CLOSE_AUTHORIZE, change(close, index=1))
-    assert (await other.call(wire.PAY_AUTHORIZE, again)).authorization.index == 1
+    for way in ("mutual", "unilateral"):
+        newer = await other.call(wire.CLOSE_AUTHORIZE, change(close, index=1, kind=way))
+        assert newer == record.authorization
+        assert await refused(other.call(wire.PAY_AUTHORIZE, again)) == "closing"
+    dispute = wire.DisputeParams(channel.id, 0, 0)
+    assert await refused(other.call(wire.DISPUTE_SECRET, dispute)) == "out_of_order"
 
 
 async def test_the_search_for_an_attempt_is_bounded(desk: Desk, other: Desk) -> None:
