@@ -46,12 +46,12 @@ def serve(settings: object) -> int:
     from customerd.config import Settings  # noqa: PLC0415
     from zkchannels.service.logging import configure, get_logger  # noqa: PLC0415
     from zkchannels.service.notify import Notifier  # noqa: PLC0415
-    from zkchannels.service.process import leave_no_core  # noqa: PLC0415
+    from zkchannels.service.process import keep_memory_private  # noqa: PLC0415
     from zkchannels.service.secretfile import SecretFileError  # noqa: PLC0415
     from zkchannels.service.sockets import AlreadyRunning, SocketError  # noqa: PLC0415
 
     assert isinstance(settings, Settings)
-    leave_no_core()
+    keep_memory_private()
     configure("customerd", level=settings.log_level)
 
     async def run() -> int:

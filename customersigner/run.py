@@ -20,7 +20,7 @@ from zkchannels.jsonrpc.peer import Limits, Peer
 from zkchannels.jsonrpc.server import connect_unix
 from zkchannels.service.logging import configure, get_logger
 from zkchannels.service.notify import Notifier
-from zkchannels.service.process import leave_no_core
+from zkchannels.service.process import keep_memory_private
 
 LIMITS: Final = Limits(max_outstanding=1024)
 """Room for more requests than a daemon ever has waiting, so that its pings are always read."""
@@ -34,7 +34,7 @@ def run(settings: Settings, policy: Policy, wallet: Wallet) -> int:
     Raises StoreError when the store cannot be used.
     """
     configure("customersigner", level=settings.log_level)
-    leave_no_core()
+    keep_memory_private()
     notifier = Notifier.from_environment()
     store = Store.open(settings.store_file, wallet.identity)
     try:

@@ -37,7 +37,7 @@ from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.handlers import Handlers
 from zkchannels.service.logging import get_logger
 from zkchannels.service.notify import Notifier
-from zkchannels.service.process import leave_no_core
+from zkchannels.service.process import keep_memory_private
 from zkchannels.service.sockets import listen_fds
 from zkchannels.store.database import Database, DatabaseUnavailable
 from zkchannels.store.errors import StoreError
@@ -74,7 +74,7 @@ class _Parts:
 
 async def run(settings: Settings) -> None:
     """Serve and watch until SIGTERM or SIGINT; raises MerchantError when it cannot begin."""
-    leave_no_core()
+    keep_memory_private()
     notifier = Notifier.from_environment()
     failure: BaseException | None = None
     async with AsyncExitStack() as stack:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import resource
+from typing import Final
 
 _MANY = 1 << 20
 """Enough where the system sets no limit."""
+_PR_SET_DUMPABLE: Final = 4
 
 
-def leave_no_core() -> None:
-    """Let a crash leave no image of the memory, which holds keys, on the disk."""
+def keep_memory_private() -> None:
+    """Let nobody but root read this process' memory, alive or after a crash.
+
+    No core file, and none handed to the system's collector of cores either, which a limit of 0
+    does not stop; other processes of the same user can neither trace it nor read its memory.
+    Raises OSError where the system refuses.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl: {os.strerror(number)}")
 
 
 def open_files() -> int:
