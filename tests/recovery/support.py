@@ -34,20 +34,20 @@ class Snapshot:
                 "select tablename from pg_tables where schemaname = 'public'"
                 " and tablename not in ('schema_version', 'lease')"
             ).fetchall()
-            self._tables: dict[str, bytes] = {}
+            self.tables: dict[str, bytes] = {}
             for (name,) in names:
                 with connection.cursor() as cursor:
                     statement = sql.SQL("copy {} to stdout").format(sql.Identifier(name))
                     with cursor.copy(statement) as copied:
-                        self._tables[name] = b"".join(copied)
+                        self.tables[name] = b"".join(copied)
 
-    def restore(self) -> None:
-        """Set every table back, as loading the dump into an empty database would."""
-        with psycopg.connect(self._dsn) as connection:
+    def restore(self, dsn: str | None = None) -> None:
+        """Set every table back, or another database's: as loading into an empty one would."""
+        with psycopg.connect(dsn or self._dsn) as connection:
             connection.execute("set session_replication_role = replica")
-            for name in self._tables:
+            for name in self.tables:
                 connection.execute(sql.SQL("delete from {}").format(sql.Identifier(name)))
-            for name, rows in self._tables.items():
+            for name, rows in self.tables.items():
                 with connection.cursor() as cursor:
                     statement = sql.SQL("copy {} from stdin").format(sql.Identifier(name))
                     with cursor.copy(statement) as copied:
