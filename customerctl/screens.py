@@ -248,15 +248,38 @@ def _signer_state(signer: Result) -> Cell:
 def _signer_status(signer: Result) -> list[Block]:
     since = "never" if signer["since"] is None else clock(signer["since"])
     rows: list[tuple[str, Cell]] = [
-        ("identity", signer["identity"] or ("none paired", "dim")),
+        ("identity", signer["identity"] or ("not known yet", "dim")),
         ("account", signer["account"] or ("not known yet", "dim")),
         ("policies", ", ".join(signer["policies"]) or ("none", "dim")),
         ("generation", str(signer["generation"])),
         ("since", since),
+        ("paired", _paired(signer)),
     ]
+    if signer["pairing_until"] is not None:
+        rows.append(("pairing open", (f"until {clock(signer['pairing_until'])}", "warning")))
     state = _signer_state(signer)
     words, mood = state if isinstance(state, tuple) else (state, "")
     return [Fields((f"signer: {words}", mood), rows)]
+
+
+def _paired(signer: Result) -> Cell:
+    if not signer["paired"]:
+        return ("no", "dim")
+    return f"certificate {signer['fingerprint']}" if signer["fingerprint"] else "on a Unix socket"
+
+
+def _signer_pair(pairing: Result) -> list[Block]:
+    left = duration(max(0.0, pairing["expires"] - time.time()))
+    return [
+        Raw(pairing["qr"]),
+        Raw(f"\n{pairing['line']}\n\n"),
+        Line("On the signer's device: customersigner pair", "strong"),
+        Line(f"It takes this line once, within {left}. Show it to nobody else.", "warning"),
+    ]
+
+
+def _signer_forget(forgotten: Result) -> list[Block]:
+    return [Line(f"✓ the signer of {forgotten['identity']} is forgotten", "good")]
 
 
 def _balance(balance: Result) -> list[Block]:
@@ -590,6 +613,8 @@ def _restore(result: Result) -> list[Block]:
 _SCREENS: dict[str, Callable[[Result], list[Block]]] = {
     "getinfo": _getinfo,
     "signer-status": _signer_status,
+    "signer-pair": _signer_pair,
+    "signer-forget": _signer_forget,
     "balance": _balance,
     "list": _list,
     "show": _show,

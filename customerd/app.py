@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -38,10 +39,16 @@ from zkchannels.jsonrpc.peer import Handlers, Peer
 from zkchannels.jsonrpc.server import Server, serve
 from zkchannels.service.logging import get_logger
 from zkchannels.service.notify import Notifier
-from zkchannels.service.sockets import bind_owner_only, listen_fds, peer_credentials
+from zkchannels.service.sockets import (
+    bind_owner_only,
+    bind_tcp,
+    listen_fds,
+    peer_credentials,
+)
 from zkchannels.store.database import DatabaseUnavailable
 from zkchannels.store.errors import MigrationError
 from zkchannels.store.migrate import Component, migrate
+from zkchannels.wire.pairing import read_address, write_address
 
 log = get_logger("customerd")
 
@@ -83,6 +90,8 @@ class Daemon:
         self._gateway = Gateway(
             settings.signer,
             self._store,
+            certificate=Path(settings.guard.key).with_name("signer-link.pem"),
+            open_to_group=settings.sockets.signer_mode != "0600",
             compare=self._compare,
             on_ready=self._signer_came,
             on_lost=self._signer_left,
@@ -161,7 +170,8 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         sockets = listen_fds()
         rpc = _listening(sockets, "rpc", self._settings.sockets.rpc)
-        signer = _listening(sockets, "signer", self._settings.sockets.signer)
+        signer = _signer_sockets(sockets, self._settings.sockets)
+        self._gateway.address = _advertised(signer, self._settings.sockets)
         monitor = _monitoring(sockets, self._settings.sockets)
         work = asyncio.create_task(self._work(rpc, signer, monitor), name="customerd")
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
@@ -183,7 +193,7 @@ class Daemon:
             await self._database.aclose()
 
     async def _work(
-        self, rpc: socket.socket, signer: socket.socket, monitor: socket.socket | None
+        self, rpc: socket.socket, signer: Sequence[socket.socket], monitor: socket.socket | None
     ) -> int:
         """Do everything until cancelled; return the exit code of an end that was foreseen."""
         try:
@@ -196,7 +206,7 @@ class Daemon:
         return 1
 
     async def _serve(
-        self, rpc: socket.socket, signer: socket.socket, monitor: socket.socket | None
+        self, rpc: socket.socket, signer: Sequence[socket.socket], monitor: socket.socket | None
     ) -> None:
         log.info("starting", version=VERSION, pid=os.getpid())
         async with asyncio.TaskGroup() as group:
@@ -243,6 +253,7 @@ class Daemon:
                 await self._database.take_lease()
                 wallet = await read_wallet(self._store)
                 self._gateway.identity, self._gateway.account = wallet.identity, wallet.account
+                await self._gateway.load_pairing()
                 await self._watcher.load(self._gateway)
                 await self._tokens.load()
                 break
@@ -304,6 +315,7 @@ class Daemon:
                 await reload(self._tokens)
                 self._monitor.end_invalid()
                 with contextlib.suppress(DatabaseUnavailable):
+                    await self._gateway.load_pairing()
                     await self._runner.take_up()
 
     async def _keep_watchdog(self) -> None:
@@ -360,6 +372,32 @@ def _monitoring(given: dict[str, list[socket.socket]], sockets: Sockets) -> sock
     if sockets.monitor is None:
         return None
     return bind_owner_only(Path(sockets.monitor), 0o660, group=sockets.monitor_group)
+
+
+def _signer_sockets(
+    given: dict[str, list[socket.socket]], settings: Sockets
+) -> list[socket.socket]:
+    """Return all sockets for the signer: those of systemd, and those it did not hand over."""
+    found = [each for name in ("signer", "customerd-signer.socket") for each in given.get(name, ())]
+    if not any(each.family == socket.AF_UNIX for each in found):
+        path, mode = Path(settings.signer), int(settings.signer_mode, 8)
+        folder = 0o711 if mode & 0o077 else 0o700
+        path.parent.mkdir(mode=folder, parents=True, exist_ok=True)
+        found.append(bind_owner_only(path, mode, group=settings.signer_group))
+    if settings.signer_tls is not None and all(each.family == socket.AF_UNIX for each in found):
+        found += bind_tcp(*read_address(settings.signer_tls))
+    return found
+
+
+def _advertised(sockets: Sequence[socket.socket], settings: Sockets) -> str:
+    """Return where a signer finds this daemon: "host:port", host empty for every address."""
+    for each in sockets:
+        if each.family != socket.AF_UNIX:
+            host, port = each.getsockname()[:2]
+            if settings.signer_tls is not None:
+                host, _ = read_address(settings.signer_tls)
+            return write_address("" if host in ("0.0.0.0", "::") else host, port)  # noqa: S104
+    return settings.signer
 
 
 def _holder(path: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from zkchannels.service.configuration import Duration
+from zkchannels.wire.pairing import InvalidLine, read_address
 
 
 def _runtime_directory() -> str:
@@ -36,11 +37,26 @@ class Sockets(Section, frozen=True):
     rpc: str = msgspec.field(default_factory=lambda: f"{_runtime_directory()}/customerd.sock")
     """The owner's RPC socket, mode 0600."""
     signer: str = msgspec.field(default_factory=lambda: f"{_runtime_directory()}/signer.sock")
-    """The socket that the signer dials, mode 0600."""
+    """The socket that the signer dials."""
+    signer_mode: Literal["0600", "0660", "0666"] = "0600"
+    """Its mode. Others than the daemon's own user and root are listened to with another mode
+    only, and attach only as the paired signer."""
+    signer_group: str | None = None
+    """Its group."""
+    signer_tls: str | None = None
+    """Where a signer dials in over TCP with TLS 1.3: "host:port", ":port" for every address;
+    nowhere when absent."""
     monitor: str | None = None
     """The socket for holders of tokens, mode 0660; none when absent."""
     monitor_group: str | None = None
     """Who but the owner may connect there: its group; the daemon's own when absent."""
+
+    def __post_init__(self) -> None:
+        if self.signer_tls is not None:
+            try:
+                read_address(self.signer_tls)
+            except InvalidLine as error:
+                raise ValueError(f"signer_tls: {error}") from None
 
 
 class DatabaseSettings(Section, frozen=True):
@@ -97,7 +113,13 @@ class SignerSettings(Section, frozen=True):
 
     ping_interval: Duration = 2.0
     gone_after: Duration = 5.0
+    """How long it may be silent; longer than a ping's interval."""
     request_timeout: Duration = 10.0
+    """How long one answer is waited for; until it comes the signer is slow, not gone."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ping_interval < self.gone_after:
+            raise ValueError("gone_after has to be longer than ping_interval, which is above zero")
 
 
 class GuardSettings(Section, frozen=True):

@@ -1,4 +1,4 @@
-"""Command line of the signer: init, run, show."""
+"""Command line of the signer: init, pair, run, show."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import msgspec
 
 from customersigner import seedfile, terminal
 from customersigner.derivation import NEW_ENTROPY_LENGTH, Wallet, entropy_of, words_of
-from customersigner.errors import SeedFileError, SignerError
+from customersigner.errors import PairingFailed, SeedFileError, SignerError
 from customersigner.record import Channel
 from customersigner.settings import SYSTEM_CONFIGURATION, Settings, policy_of
 from customersigner.store import Store
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.service.configuration import ConfigurationError, load
 from zkchannels.service.secretfile import SecretFileError
+from zkchannels.wire.pairing import InvalidLine, PairingLine
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(options)
         Path(settings.state_directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-        command = {"init": _init, "run": _run, "show": _show}[options.command]
+        command = {"init": _init, "pair": _pair, "run": _run, "show": _show}[options.command]
         return command(settings, options)
     except ConfigurationError as error:
         _complain(error)
@@ -63,8 +64,18 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="read the words of an existing seed from the terminal or standard input",
     )
+    pair = commands.add_parser("pair", parents=[secret], help="pair with a daemon, once")
+    pair.add_argument(
+        "line",
+        metavar="LINE",
+        nargs="?",
+        help="what customerctl signer-pair shows; read from standard input when left out, which "
+        "keeps it from other users of this host",
+    )
     run = commands.add_parser("run", parents=[secret], help="dial the daemon and sign for it")
-    run.add_argument("--socket", metavar="PATH", help="the daemon's socket for its signer")
+    run.add_argument(
+        "--socket", metavar="PATH", help="the daemon's socket, instead of the paired daemon"
+    )
     commands.add_parser("show", parents=[secret], help="show addresses and channels, no secrets")
     return parser
 
@@ -95,6 +106,24 @@ def _init(settings: Settings, options: argparse.Namespace) -> int:
     if not options.restore:
         terminal.show_words(words_of(entropy), sys.stdout)
     _print_wallet(Wallet(entropy))
+    return 0
+
+
+def _pair(settings: Settings, options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - slow to load
+
+    from customersigner.pairing import pair  # noqa: PLC0415 - slow to load
+    from zkchannels.service.certificate import ensure_pair  # noqa: PLC0415 - slow to load
+
+    try:
+        line = PairingLine.read(options.line or terminal.pairing_line(sys.stdin))
+    except InvalidLine as error:
+        raise PairingFailed(str(error)) from None
+    wallet = _unlock(settings, options)
+    ensure_pair(settings.certificate_file, "customersigner", "client")
+    daemon = asyncio.run(pair(line, wallet.identity, settings.certificate_file))
+    daemon.write(settings.pairing_file)
+    print(f"paired with {daemon.address}: customersigner run dials it")  # noqa: T201
     return 0
 
 

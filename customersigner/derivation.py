@@ -86,9 +86,14 @@ class Wallet:
         """Address of the identity key, 20 bytes: the name of this wallet to its daemon."""
         return self._identity.address
 
-    def answer(self, challenge: bytes) -> bytes:
-        """Signature r|s|v by which the daemon recognises this wallet (link.attach)."""
-        return self._identity.sign_digest(keccak256(CHALLENGE_TAG + challenge + self.identity))
+    def answer(self, challenge: bytes, channel: bytes) -> bytes:
+        """Signature r|s|v by which the daemon recognises this wallet (link.attach).
+
+        channel: fingerprints of the two certificates, 64 bytes, zeros on a Unix socket
+        """
+        return self._identity.sign_digest(
+            keccak256(CHALLENGE_TAG + challenge + self.identity + channel)
+        )
 
     def channel(self, channel_id: int) -> ChannelSecrets:
         """What is secret about one channel."""

@@ -29,3 +29,7 @@ class StoreError(SignerError):
 
 class StoreUnavailable(SignerError):
     """The database could not write just now; nothing that had to be written has left."""
+
+
+class PairingFailed(SignerError):
+    """The pairing line is no good, or the daemon refuses it; nothing was changed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Self, TypeVar
@@ -16,11 +18,15 @@ from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.handlers import Handlers
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.service.logging import get_logger
+from zkchannels.service.secretfile import SecretFileError
+from zkchannels.service.tls import bound_silence
 from zkchannels.wire import signer as wire
 from zkchannels.wire.errors import kind_of
+from zkchannels.wire.pairing import NO_CHANNEL
 
 T = TypeVar("T")
-Dial = Callable[[Handlers], Awaitable[Peer]]
+Dial = Callable[[Handlers], Awaitable[tuple[Peer, bytes]]]
+"""Connects with these handlers; returns what the identity key signs about the certificates, too."""
 
 SHORTEST_DELAY: Final = 0.2
 LONGEST_DELAY: Final = 30.0
@@ -31,6 +37,12 @@ QUIET: Final = 0.2
 AFTERWARDS: Final = 0.002
 """Seconds after an answer until the next proof is prepared: the answer leaves first."""
 INTRODUCTION_TIMEOUT: Final = 10.0
+"""Seconds that connecting may take, and each answer of the introduction."""
+LOOK_AGAIN: Final = 0.5
+"""Seconds between two looks whether there is a new pairing, while waiting to dial again."""
+
+_IMPOSTOR: Final = "another certificate than the paired daemon's: somebody may be in between"
+_FORGOTTEN: Final = "it may have forgotten this signer: customerctl signer-pair pairs it again"
 
 log = get_logger("customersigner.link")
 
@@ -68,8 +80,8 @@ class Worker:
 class Link:
     """Keeps the signer attached to its daemon, over one connection after the other.
 
-    `dial` connects a peer with the given handlers. `on_status` is told in plain words how the link
-    stands.
+    `on_status` is told in plain words how the link stands. `renewed` tells that there is a new
+    pairing, which is tried at once.
     """
 
     def __init__(
@@ -79,8 +91,11 @@ class Link:
         worker: Worker,
         *,
         on_status: Callable[[str], None] = lambda _: None,
+        renewed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._dial = dial
+        self._renewed = renewed
+        self._patience = INTRODUCTION_TIMEOUT
         self._signer = signer
         self._worker = worker
         self._on_status = on_status
@@ -99,20 +114,35 @@ class Link:
                 lasted = asyncio.get_running_loop().time() - began
                 failures = 0 if lasted >= STABLE_AFTER else failures + 1
                 self._on_status("waiting for the daemon")
-                await asyncio.sleep(delay(failures, random.random()))  # noqa: S311 - a jitter
+                await self._pause(delay(failures, random.random()))  # noqa: S311 - a jitter
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before dialling again; a new pairing ends the wait."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while (left := until - loop.time()) > 0 and not self._renewed():  # noqa: ASYNC110
+            await asyncio.sleep(min(left, LOOK_AGAIN))
 
     async def _serve_once(
         self, handlers: Handlers, group: asyncio.TaskGroup, *, first: bool
     ) -> None:
+        # A daemon that is away for days is told once, not with every attempt.
+        tell = log.info if first else log.debug
         try:
-            peer = await self._dial(handlers)
+            async with asyncio.timeout(INTRODUCTION_TIMEOUT):
+                peer, channel = await self._dial(handlers)
+        except ssl.SSLCertVerificationError as error:
+            log.error("daemon_not_trusted", reason=error.verify_message, message=_IMPOSTOR)
+            return
         except OSError as error:
-            # A daemon that is away for days is told once, not with every attempt.
-            tell = log.info if first else log.debug
-            tell("daemon_not_reached", reason=error.strerror or str(error))
+            tell("daemon_not_reached", reason=error.strerror or str(error) or "timed out")
+            return
+        except SecretFileError as error:
+            log.error("pairing_unusable", reason=str(error))
             return
         try:
-            attached = await self._introduce(peer)
+            attached = await self._introduce(peer, channel)
+            self._patience = attached.request_timeout
             log.info("attached", generation=attached.generation)
             self._on_status("attached to the daemon")
             self._asked = self._heard
@@ -146,23 +176,32 @@ class Link:
         while (left := self._asked + QUIET - loop.time()) > 0:  # noqa: ASYNC110 - time is awaited
             await asyncio.sleep(left)
 
-    async def _introduce(self, peer: Peer) -> wire.Attached:
+    async def _introduce(self, peer: Peer, channel: bytes) -> wire.Attached:
         wallet = self._signer.wallet
         self._hear()
-        welcome = await peer.request(
-            wire.LINK_HELLO,
-            wire.LinkHelloParams(wire.LINK_VERSION, wallet.identity),
-            timeout=INTRODUCTION_TIMEOUT,
-        )
-        return await peer.request(
+        try:
+            welcome = await peer.request(
+                wire.LINK_HELLO,
+                wire.LinkHelloParams(wire.LINK_VERSION, wallet.identity),
+                timeout=INTRODUCTION_TIMEOUT,
+            )
+        except ConnectionLost:
+            # The server refuses a client's certificate only after the client's handshake.
+            if channel != NO_CHANNEL:
+                log.warning("daemon_hung_up", message=_FORGOTTEN)
+            raise
+        attached = await peer.request(
             wire.LINK_ATTACH,
             wire.LinkAttachParams(
-                wallet.answer(welcome.challenge),
+                wallet.answer(welcome.challenge, channel),
                 wallet.account.address,
                 self._signer.policy.names,
             ),
             timeout=INTRODUCTION_TIMEOUT,
         )
+        if channel != NO_CHANNEL:
+            bound_silence(peer.transport, 2 * attached.gone_after)
+        return attached
 
     async def _until_silent(self, peer: Peer, patience: float) -> None:
         """Return when the connection ended, or when the daemon said nothing for too long."""
@@ -192,10 +231,16 @@ class Link:
     def _queued(
         self, answer: Callable[[Any], msgspec.Struct]
     ) -> Callable[[Any, Peer], Awaitable[msgspec.Struct]]:
-        async def handle(params: Any, _peer: Peer) -> msgspec.Struct:
+        async def handle(params: Any, peer: Peer) -> msgspec.Struct:
             self._hear()
             self._asked = self._heard
-            return await self._worker.run(answer, params)
+            return await self._worker.run(begin, params, peer, time.monotonic() + self._patience)
+
+        def begin(params: Any, peer: Peer, deadline: float) -> msgspec.Struct:
+            # Waiting behind a slow disk it may have outlived its connection or its caller.
+            if peer.closed or time.monotonic() > deadline:
+                raise wire.ERRORS.error("unavailable", "the request waited too long")
+            return answer(params)
 
         return handle
 

@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from pathlib import Path
-from typing import Final
 
 from customersigner.derivation import Wallet
-from customersigner.link import Dial, Link, Worker
+from customersigner.dialling import Dialler
+from customersigner.link import Link, Worker
 from customersigner.policy import Policy
 from customersigner.settings import Settings
 from customersigner.signer import Signer
 from customersigner.store import Store
 from zkchannels.escrow.ethereum import checksum
-from zkchannels.jsonrpc.handlers import Handlers
-from zkchannels.jsonrpc.peer import Limits, Peer
-from zkchannels.jsonrpc.server import connect_unix
 from zkchannels.service.logging import configure, get_logger
 from zkchannels.service.notify import Notifier
 from zkchannels.service.process import keep_memory_private
-
-LIMITS: Final = Limits(max_outstanding=1024)
-"""Room for more requests than a daemon ever has waiting, so that its pings are always read."""
 
 log = get_logger("customersigner")
 
@@ -39,11 +32,13 @@ def run(settings: Settings, policy: Policy, wallet: Wallet) -> int:
     store = Store.open(settings.store_file, wallet.identity)
     try:
         with Worker() as worker:
+            dialler = Dialler(settings)
             link = Link(
-                _dialler(Path(settings.socket)),
+                dialler.dial,
                 Signer(wallet, store, policy),
                 worker,
                 on_status=notifier.status,
+                renewed=dialler.renewed,
             )
             log.info("started", account=checksum(wallet.account.address))
             asyncio.run(_until_stopped(link, notifier))
@@ -52,13 +47,6 @@ def run(settings: Settings, policy: Policy, wallet: Wallet) -> int:
         notifier.close()
     log.info("stopped")
     return 0
-
-
-def _dialler(path: Path) -> Dial:
-    async def dial(handlers: Handlers) -> Peer:
-        return await connect_unix(path, handlers, limits=LIMITS, name="daemon", log=log.warning)
-
-    return dial
 
 
 async def _until_stopped(link: Link, notifier: Notifier) -> None:

@@ -55,12 +55,28 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; `policy` is a table of the configuration file."""
 
-    socket: str = msgspec.field(default_factory=_default_socket)
-    """The daemon's socket for its signer."""
+    socket: str | None = None
+    """The daemon's socket for its signer. When absent the paired daemon is dialled, and without a
+    pairing the daemon's usual socket on this host."""
     state_directory: str = msgspec.field(default_factory=_default_state)
     """Directory of the seed file and the store, mode 0700."""
     log_level: str = "info"
     policy: PolicySettings = msgspec.field(default_factory=PolicySettings)
+
+    @property
+    def socket_path(self) -> Path:
+        """The daemon's socket on this host."""
+        return Path(self.socket or _default_socket())
+
+    @property
+    def pairing_file(self) -> Path:
+        """The paired daemon's address and certificate."""
+        return Path(self.state_directory) / "daemon.json"
+
+    @property
+    def certificate_file(self) -> Path:
+        """The certificate that the daemon knows this device by, and its key."""
+        return Path(self.state_directory) / "link.pem"
 
     @property
     def seed_file(self) -> Path:

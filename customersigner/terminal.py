@@ -41,6 +41,13 @@ def restored_words(source: TextIO) -> str:
     return source.readline()
 
 
+def pairing_line(source: TextIO) -> str:
+    """What the daemon shows for pairing: pasted unseen on a terminal or piped in."""
+    if source.isatty():
+        return getpass.getpass("Pairing line (not shown): ")
+    return source.readline()
+
+
 def require_terminal(output: TextIO) -> None:
     """Refuse to make a seed whose words nobody would see. Raises NoTerminal."""
     if not output.isatty():

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merchantd.approver import Approver, AutomaticApprover, HttpApprover
-from merchantd.certificate import server_context
 from merchantd.chainview import FollowedChain
 from merchantd.config import check_margin
 from merchantd.errors import KeyMismatch, MerchantError, NotInitialised
@@ -39,6 +38,7 @@ from zkchannels.service.logging import get_logger
 from zkchannels.service.notify import Notifier
 from zkchannels.service.process import keep_memory_private
 from zkchannels.service.sockets import listen_fds
+from zkchannels.service.tls import server_context
 from zkchannels.store.database import Database, DatabaseUnavailable
 from zkchannels.store.errors import StoreError
 

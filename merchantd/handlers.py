@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from merchantd.addresses import source_of
 from merchantd.approver import Approval, Approver, ApproverUnavailable, Rejected
 from merchantd.decisions import LocalChannel, agreed_terms
-from merchantd.patience import Patience
 from merchantd.store.records import Conflict, Establishment, Payment, ProveStanding, Records
 from zkchannels.abacus import (
     CLOSE,
@@ -39,7 +37,9 @@ from zkchannels.abacus import (
 from zkchannels.escrow.ethereum import InvalidEcdsaSignature, PrivateKey, recover
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.escrow.typed_data import mutual_close_digest, recovery_digest
+from zkchannels.service.addresses import source_of
 from zkchannels.service.logging import get_logger
+from zkchannels.service.patience import Patience
 from zkchannels.store.database import DatabaseUnavailable
 from zkchannels.wire import merchant as wire
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merchantd.certificate import ensure_certificate, fingerprint
 from merchantd.config import check_margin
 from merchantd.errors import ImpossibleAsset, KeyMismatch, MerchantError, Unfunded
 from merchantd.keyfile import create_key
@@ -27,7 +26,9 @@ from zkchannels.chain.store import ChainStore
 from zkchannels.escrow import calls
 from zkchannels.escrow.artefact import deployment_data, matches_artefact
 from zkchannels.escrow.ethereum import PrivateKey, checksum
+from zkchannels.service.certificate import ensure_certificate
 from zkchannels.service.secretfile import read_secret, write_secret
+from zkchannels.service.tls import fingerprint
 from zkchannels.store.database import Database
 
 if TYPE_CHECKING:

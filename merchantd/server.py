@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from merchantd.addresses import source_of
 from zkchannels.jsonrpc import server as jsonrpc
 from zkchannels.jsonrpc.peer import Limits as LineLimits
 from zkchannels.jsonrpc.peer import Peer
+from zkchannels.service.addresses import source_of
 from zkchannels.service.logging import get_logger
 from zkchannels.service.process import open_files
 from zkchannels.wire.merchant import MAXIMUM_LINE

@@ -23,8 +23,9 @@ GROUPS = {
     "Payments": ("pay", "refund", "balance", "estimate"),
     "Operations": ("operations", "operation", "wait", "cancel", "resume", "history", "subscribe"),
     "Recovery": ("recover", "backup", "restore"),
+    "Signer": ("signer-status", "signer-pair", "signer-forget"),
     "Tokens": ("token-create", "token-list", "token-revoke", "token-restrict"),
-    "Daemon": ("getinfo", "signer-status", "metrics", "stop", "rpc", "help"),
+    "Daemon": ("getinfo", "metrics", "stop", "rpc", "help"),
 }
 
 POSITIONAL = {
@@ -58,6 +59,8 @@ METAVARS = {
     ("subscribe", "topics"): "TOPIC",
     ("help", "method"): "COMMAND",
     ("wait", "timeout"): "SECONDS",
+    ("signer-pair", "address"): "HOST:PORT",
+    ("signer-pair", "expires"): "SECONDS",
     ("establish", "note"): "TEXT",
     ("pay", "note"): "TEXT",
     ("refund", "note"): "TEXT",

@@ -97,6 +97,52 @@ class SignerInfo(Result, frozen=True):
     policies: list[str]
     since: float | None
     """Unix time of the last change."""
+    paired: bool = False
+    fingerprint: str | None = None
+    """SHA-256 of the paired signer's certificate, hexadecimal; none on a Unix socket."""
+    pairing_until: float | None = None
+    """Unix time until which a signer may be paired, where that was offered."""
+
+
+class SignerPairParams(Params, frozen=True):
+    """How a signer is to be paired."""
+
+    address: (
+        Annotated[
+            str,
+            Meta(
+                description='Where the signer finds this daemon, "host:port"; else as configured.'
+            ),
+        ]
+        | None
+    ) = None
+    expires: Annotated[
+        int, Meta(ge=1, le=86400, description="Seconds for which the pairing is open.")
+    ] = 600
+
+
+class SignerPairing(Result, frozen=True):
+    """What the signer needs to be paired; whoever reads it may be the one that is paired."""
+
+    line: str
+    """For `customersigner pair`."""
+    qr: str
+    """The same as a QR code of block characters."""
+    address: str
+    fingerprint: str | None
+    """SHA-256 of the daemon's certificate, hexadecimal; none on a Unix socket."""
+    expires: int
+    """Unix time."""
+
+    def __repr__(self) -> str:
+        return f"SignerPairing(address={self.address!r})"
+
+
+class SignerForgotten(Result, frozen=True):
+    """The signer that is not paired any more."""
+
+    identity: str
+    fingerprint: str | None
 
 
 class AssetBalance(Result, frozen=True):
@@ -854,6 +900,24 @@ AUTHENTICATE = Method(
     needs="nothing",
     example=AuthenticateParams(token="AgEJY3VzdG9tZXJk..."),  # noqa: S106 - an example
 )
+SIGNER_PAIR = Method(
+    "signer-pair",
+    SignerPairParams,
+    SignerPairing,
+    summary="Let one signer pair itself, once and for a while.",
+    errors=("not_ready", "database_unavailable", "invalid_address"),
+    needs="database",
+    example=SignerPairParams(expires=300),
+)
+SIGNER_FORGET = Method(
+    "signer-forget",
+    NoParams,
+    SignerForgotten,
+    summary="Forget the paired signer, cut its connection, withdraw an open pairing.",
+    errors=("not_ready", "database_unavailable", "not_found"),
+    needs="database",
+    example=NoParams(),
+)
 METRICS = Method(
     "metrics",
     NoParams,
@@ -916,6 +980,8 @@ METHODS: tuple[Method[Any, Any], ...] = (
     TOKEN_CREATE,
     TOKEN_LIST,
     TOKEN_REVOKE,
+    SIGNER_PAIR,
+    SIGNER_FORGET,
     METRICS,
     STOP,
     HELP,

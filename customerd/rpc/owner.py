@@ -36,6 +36,7 @@ from customerd.rpc.gate import LEVELS, Gate, Undeclared
 from customerd.rpc.methods import METHODS
 from customerd.rpc.monitor import Gated, Monitor, scope_of
 from customerd.rpc.recovery import Recoveries
+from customerd.rpc.signers import Signers
 from customerd.rpc.subscriptions import Subscriptions
 from customerd.rpc.tokens import TokenMethods
 from customerd.signing.compare import register_escrow
@@ -103,6 +104,7 @@ class Owner:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._subscriptions = Subscriptions(parts.store)
+        self._signers = Signers(parts.gateway)
         self._recoveries = Recoveries(parts, merchant_at=self._merchant_at, by_label=self._by_label)
         self._tokens = TokenMethods(
             parts.store,
@@ -144,6 +146,8 @@ class Owner:
             methods.TOKEN_CREATE.name: self._tokens.create,
             methods.TOKEN_LIST.name: self._tokens.list_,
             methods.TOKEN_REVOKE.name: self._tokens.revoke,
+            methods.SIGNER_PAIR.name: self._signers.pair,
+            methods.SIGNER_FORGET.name: self._signers.forget,
             methods.METRICS.name: self.metrics,
             methods.STOP.name: self.stop,
             methods.HELP.name: self.help,
@@ -237,6 +241,8 @@ class Owner:
     def _signer(self, scope: Scope) -> methods.SignerInfo:
         gateway = self._parts.gateway
         account = gateway.account if scope.whole else None
+        paired, offer = gateway.pairing.paired, gateway.pairing.offer
+        fingerprint = None if paired is None or not scope.whole else paired.fingerprint
         return methods.SignerInfo(
             attached=gateway.ready,
             compared=gateway.compared,
@@ -245,6 +251,9 @@ class Owner:
             generation=gateway.generation,
             policies=gateway.policies,
             since=gateway.since,
+            paired=paired is not None,
+            fingerprint=None if fingerprint is None else fingerprint.hex(),
+            pairing_until=None if offer is None else offer.expires,
         )
 
     def _native(self, wei: int | None) -> str | None:

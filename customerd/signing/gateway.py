@@ -7,26 +7,32 @@ may be half dead. Requests belong to one link: they fail with SignerAway when it
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import socket
+import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from customerd.config import SignerSettings
 from customerd.signing.errors import SignerAway, SignerSlow
+from customerd.signing.handshake import Handshake, Rules, readable, wrong_wallet
+from customerd.signing.listening import Caller, Newcomers, SignerDoor, watch_silence
+from customerd.signing.pairing import PairedSigner, Pairing
 from customerd.signing.wallet import WalletMismatch, bind_wallet
 from customerd.store.events import Store
-from zkchannels.escrow.ethereum import checksum, keccak256, recover
+from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Handlers, Peer
-from zkchannels.jsonrpc.server import serve
+from zkchannels.jsonrpc.server import serve, serve_tls
+from zkchannels.service.certificate import ensure_pair
 from zkchannels.service.logging import get_logger
-from zkchannels.service.sockets import peer_credentials
+from zkchannels.service.tls import fingerprint_of, own_certificate, pinning_server_context
 from zkchannels.store.database import DatabaseUnavailable
 from zkchannels.wire import signer as wire
 
@@ -36,17 +42,16 @@ R = TypeVar("R")
 log = get_logger("customerd.signing")
 
 
+@dataclass(frozen=True, slots=True)
 class Link:
     """One authenticated connection of a signer."""
 
-    def __init__(
-        self, peer: Peer, generation: int, identity: bytes, account: bytes, policies: list[str]
-    ) -> None:
-        self.peer = peer
-        self.generation = generation
-        self.identity = identity
-        self.account = account
-        self.policies = policies
+    peer: Peer
+    caller: Caller
+    generation: int
+    identity: bytes
+    account: bytes
+    policies: list[str]
 
 
 class Gateway:
@@ -57,6 +62,8 @@ class Gateway:
         settings: SignerSettings,
         store: Store,
         *,
+        certificate: Path,
+        open_to_group: bool,
         compare: Callable[[Gateway], Awaitable[None]],
         on_ready: Callable[[], None],
         on_lost: Callable[[], None],
@@ -66,10 +73,27 @@ class Gateway:
         self._compare = compare
         self._on_ready = on_ready
         self._on_lost = on_lost
-        self._introductions: dict[Peer, tuple[bytes, bytes]] = {}
+        self._certificate = certificate
+        self._open_to_group = open_to_group
+        self._fingerprint: bytes | None = None
+        self._context: tuple[tuple[bytes | None, bool], ssl.SSLContext] | None = None
+        self.pairing = Pairing(store)
+        self._handshake = Handshake(
+            self.pairing,
+            Rules(
+                wallet=lambda: self.identity,
+                fingerprint=lambda: self.fingerprint,
+                is_readable=lambda der: readable(self._pinning, der),
+                attach=self._attach,
+                paired=self._cut_unpaired,
+            ),
+        )
+        self._newcomers = (Newcomers(), Newcomers())
         self._arrived: asyncio.Queue[Link] = asyncio.Queue()
         self._link: Link | None = None
         self._ready = asyncio.Event()
+        self.address = ""
+        """Where a signer finds this daemon: "host:port", or the path of the Unix socket."""
         self.generation = 0
         self.compared = False
         """Whether a signer was compared with the database since this daemon started."""
@@ -95,6 +119,35 @@ class Gateway:
     def policies(self) -> list[str]:
         """Names of the policies that the attached signer enforces."""
         return [] if self._link is None else self._link.policies
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the daemon's certificate, which is made on first use.
+
+        Raises SecretFileError.
+        """
+        if self._fingerprint is None:
+            ensure_pair(self._certificate, "customerd", "server")
+            self._fingerprint = fingerprint_of(own_certificate(self._certificate))
+        return self._fingerprint
+
+    async def load_pairing(self) -> None:
+        """Read which signer is paired; raises DatabaseUnavailable."""
+        await self.pairing.load()
+        self._cut_unpaired()
+
+    async def forget_signer(self) -> PairedSigner | None:
+        """End the pairing and cut the link that lives by it; return what was paired."""
+        forgotten = await self.pairing.forget()
+        self._cut_unpaired()
+        return forgotten
+
+    def _cut_unpaired(self) -> None:
+        """Cut the link of a signer that is not the paired one any more."""
+        link = self._link
+        if link is not None and not self._handshake.may_attach(link.caller):
+            log.warning("signer_cut", generation=link.generation, message="it is not paired")
+            link.peer.abort()
 
     def completed(self, channel: bytes, known: int | None) -> int | None:
         """Return the newest state with a pay token that signer or database (`known`) have seen."""
@@ -132,66 +185,91 @@ class Gateway:
         except RequestTimeout:
             raise SignerSlow from None
 
-    async def run(self, listening: socket.socket) -> None:
-        """Serve the signer's socket and look after the attached link, until cancelled."""
-        async with asyncio.TaskGroup() as group:
+    async def run(self, listening: Sequence[socket.socket]) -> None:
+        """Serve the signer's sockets and look after the attached link, until cancelled.
+
+        Raises SecretFileError when there is a TCP socket and no usable certificate.
+        """
+        async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
             handlers = Handlers(task_group=group)
-            handlers.register(wire.LINK_HELLO, self._hello)
-            handlers.register(wire.LINK_ATTACH, self._attach)
-            async with serve(
-                listening,
-                lambda: Peer(handlers, name="signer", on_closed=self._closed, log=log.warning),
-                accept=_same_owner,
-            ):
-                while True:
-                    await self._attend(await self._arrived.get())
+            self._handshake.register(handlers)
 
-    def _hello(self, params: wire.LinkHelloParams, peer: Peer) -> wire.LinkChallenge:
-        if params.version != wire.LINK_VERSION:
-            raise wire.LINK_ERRORS.error(
-                "version_unsupported", f"this daemon speaks version {wire.LINK_VERSION}"
-            )
-        if self.identity is not None and params.identity != self.identity:
-            raise _wrong_wallet()
-        challenge = secrets.token_bytes(32)
-        self._introductions[peer] = (params.identity, challenge)
-        return wire.LinkChallenge(challenge)
+            def newcomer() -> Peer:
+                return Peer(handlers, name="signer", on_closed=self._closed, log=log.warning)
 
-    async def _attach(self, params: wire.LinkAttachParams, peer: Peer) -> wire.Attached:
-        introduction = self._introductions.pop(peer, None)
-        if introduction is None:
-            raise wire.LINK_ERRORS.error("not_introduced", "call link.hello first")
-        identity, challenge = introduction
-        digest = keccak256(wire.CHALLENGE_TAG + challenge + identity)
-        try:
-            signed_by = recover(digest, params.signature)
-        except ValueError:
-            signed_by = b""
-        if signed_by != identity:
-            log.warning("signer_refused", reason="bad signature", identity=checksum(identity))
-            raise wire.LINK_ERRORS.error("bad_signature", "the challenge is not signed by it")
+            for each in listening:
+                if each.family == socket.AF_UNIX:
+                    serving = serve(each, newcomer, accept=self._accept)
+                else:
+                    log.info("link_certificate", sha256=self.fingerprint.hex())
+                    door = SignerDoor(self.pairing, self._is_attached)
+                    serving = serve_tls(
+                        each, newcomer, self._server_context, group, accept=self._accept, door=door
+                    )
+                await stack.enter_async_context(serving)
+            while True:
+                await self._attend(await self._arrived.get())
+
+    def _server_context(self) -> ssl.SSLContext:
+        """Return the TLS settings for what is paired and awaited now."""
+        paired = self.pairing.paired
+        wanted = (None if paired is None else paired.certificate, self.pairing.awaited)
+        if self._context is None or self._context[0] != wanted:
+            self._context = wanted, self._pinning(*wanted)
+        return self._context[1]
+
+    def _pinning(self, certificate: bytes | None, anonymous: bool = False) -> ssl.SSLContext:
+        return pinning_server_context(self._certificate, pinned=certificate, anonymous=anonymous)
+
+    def _accept(self, transport: asyncio.Transport) -> bool:
+        peer = transport.get_protocol()
+        assert isinstance(peer, Peer)
+        caller = Caller(peer)
+        if not (caller.secured or caller.trusted or self._open_to_group):
+            log.warning("connection_refused", source=caller.source)
+            return False
+        watch_silence(transport, self._settings.gone_after)
+        self._newcomers[caller.secured].add(peer)
+        return True
+
+    def _is_attached(self, peer: Peer) -> bool:
+        return peer not in self._newcomers[True]
+
+    async def _attach(
+        self, peer: Peer, caller: Caller, identity: bytes, params: wire.LinkAttachParams
+    ) -> wire.Attached:
+        """Make an authenticated connection the link, instead of an older one."""
         try:
             await bind_wallet(self._store, identity=identity, account=params.account)
         except WalletMismatch:
             log.warning("signer_refused", reason="wrong wallet", identity=checksum(identity))
-            raise _wrong_wallet() from None
+            raise wrong_wallet() from None
+        if peer.closed or not self._handshake.may_attach(caller):
+            raise wire.LINK_ERRORS.error("not_paired", "this signer was just forgotten")
+        self._newcomers[caller.secured].remove(peer)
         self.generation += 1
-        link = Link(peer, self.generation, identity, params.account, params.policies)
+        link = Link(peer, caller, self.generation, identity, params.account, params.policies)
         self.identity, self.account = identity, params.account
         if self._link is not None:
             log.info("signer_taken_over", generation=self.generation)
             self._link.peer.abort()
         self._arrived.put_nowait(link)
         return wire.Attached(
-            self.generation, self._settings.ping_interval, self._settings.gone_after
+            self.generation,
+            self._settings.ping_interval,
+            self._settings.gone_after,
+            self._settings.request_timeout,
         )
 
     def _closed(self, peer: Peer) -> None:
-        self._introductions.pop(peer, None)
+        self._handshake.forget(peer)
+        for newcomers in self._newcomers:
+            newcomers.remove(peer)
 
     async def _attend(self, link: Link) -> None:
         """Compare with a newly attached signer, then watch over its link until it ends."""
         if link.peer.closed or not self._arrived.empty():
+            link.peer.abort()
             return
         self._link = link
         self.since = time.time()
@@ -221,6 +299,12 @@ class Gateway:
         await self._record("lost", link)
 
     async def _keep_alive(self, link: Link) -> None:
+        """Return when the link ended, or nothing came back for as long as a signer may be silent.
+
+        The pings run beside all requests and are answered while these are waited for: a slow
+        request is no dead signer.
+        """
+        patience = self._settings.gone_after - self._settings.ping_interval
         while not link.peer.closed:
             try:
                 async with asyncio.timeout(self._settings.ping_interval):
@@ -230,9 +314,7 @@ class Gateway:
             else:
                 return
             try:
-                await link.peer.request(
-                    wire.PING, wire.Nothing(), timeout=self._settings.gone_after
-                )
+                await link.peer.request(wire.PING, wire.Nothing(), timeout=patience)
             except (ConnectionLost, RequestTimeout):
                 return
 
@@ -244,13 +326,3 @@ class Gateway:
             await self._store.change(body)
         except DatabaseUnavailable:
             log.warning("signer_event_lost", kind=kind)
-
-
-def _wrong_wallet() -> Exception:
-    return wire.LINK_ERRORS.error("wrong_wallet", "this daemon belongs to another wallet")
-
-
-def _same_owner(transport: asyncio.Transport) -> bool:
-    """Accept the daemon's own user and root; the signer authenticates itself besides."""
-    _, uid, _ = peer_credentials(transport.get_extra_info("socket"))
-    return uid in (os.geteuid(), 0)

@@ -484,6 +484,14 @@ class Owner:
         ]
         return methods.Restored(channels=rows, missing=["0x" + "ab" * 32], age=90.0, held=2)
 
+    def _signer_pair(self, params: methods.SignerPairParams, _peer: Peer) -> methods.SignerPairing:
+        address = params.address or "home.example:9738"
+        line = f"customerd-pair-1,{address},{'5c' * 32},{'a' * 26},2000000000"
+        return methods.SignerPairing(line, "█▀▄█\n█ ▄█\n", address, "5c" * 32, 2_000_000_000)
+
+    def _signer_forget(self, _params: methods.NoParams, _peer: Peer) -> methods.SignerForgotten:
+        return methods.SignerForgotten(ACCOUNT, "5c" * 32)
+
     def _token_create(self, params: methods.TokenCreateParams, _peer: Peer) -> methods.TokenCreated:
         return methods.TokenCreated("ab" * 16, "AgEJY3VzdG9tZXJk", [",".join(params.methods)])
 

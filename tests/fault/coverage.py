@@ -23,6 +23,8 @@ _NOT_SAID = {
     ("signer", "recover.establish"): "tests/recovery",
     ("signer", "backup.key"): "tests/recovery",
     ("merchant", "establish.recover"): "tests/recovery",
+    ("signer", "pair.hello"): "tests/link, as it is said before the signer is one",
+    ("signer", "pair.prove"): "tests/link",
 }
 """Messages that no operation sends, and why."""
 

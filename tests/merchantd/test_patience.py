@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from merchantd.patience import Patience
+from zkchannels.service.patience import Patience
 
 
 def test_an_address_waits_until_its_strikes_are_an_hour_old() -> None:

@@ -19,6 +19,7 @@ from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.jsonrpc.server import serve
 from zkchannels.wire import signer as wire
+from zkchannels.wire.pairing import NO_CHANNEL
 
 PATIENCE = 60.0
 
@@ -56,7 +57,7 @@ class Daemon:
 
     def _attach(self, params: wire.LinkAttachParams, peer: Peer) -> wire.Attached:
         identity, challenge = self._challenges.pop(peer)
-        digest = keccak256(wire.CHALLENGE_TAG + self.check(challenge) + identity)
+        digest = keccak256(wire.CHALLENGE_TAG + self.check(challenge) + identity + NO_CHANNEL)
         if recover(digest, params.signature) != identity:
             raise wire.LINK_ERRORS.error("bad_signature", "the challenge was not signed")
         self.identities.append(identity)

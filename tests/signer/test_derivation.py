@@ -82,12 +82,16 @@ def test_wrong_words_are_refused_without_being_repeated(words: str) -> None:
 
 
 def test_the_identity_signs_the_challenge() -> None:
-    """The answer to a challenge recovers to the identity, for that challenge alone."""
-    wallet = Wallet(bytes(16))
-    answer = wallet.answer(b"\x01" * 32)
-    digest = keccak256(CHALLENGE_TAG + b"\x01" * 32 + wallet.identity)
-    assert recover(digest, answer) == wallet.identity
-    assert recover(keccak256(CHALLENGE_TAG + b"\x02" * 32), answer) != wallet.identity
+    """The answer recovers to the identity, for that challenge over those certificates alone."""
+    wallet, channel = Wallet(bytes(16)), b"\x03" * 64
+    answer = wallet.answer(b"\x01" * 32, channel)
+    for challenge, over, same in (
+        (b"\x01" * 32, channel, True),
+        (b"\x02" * 32, channel, False),
+        (b"\x01" * 32, bytes(64), False),
+    ):
+        digest = keccak256(CHALLENGE_TAG + challenge + wallet.identity + over)
+        assert (recover(digest, answer) == wallet.identity) is same
 
 
 def test_the_three_uses_of_the_seed_are_apart() -> None:

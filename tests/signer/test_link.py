@@ -23,6 +23,7 @@ from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.jsonrpc.server import connect_unix
 from zkchannels.wire import signer as wire
+from zkchannels.wire.pairing import NO_CHANNEL
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def worker() -> Iterator[Worker]:
 def dialler(path: Path) -> Dial:
     """Dials the daemon at a path."""
 
-    async def dial(handlers: Handlers) -> Peer:
-        return await connect_unix(path, handlers)
+    async def dial(handlers: Handlers) -> tuple[Peer, bytes]:
+        return await connect_unix(path, handlers), NO_CHANNEL
 
     return dial
 

@@ -35,6 +35,11 @@ class Guest:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def peer(self) -> Peer | None:
+        """The connection, once its handshake is done."""
+        return self._peer
+
+    @property
     def busy(self) -> bool:
         """Whether a call of this connection is being answered."""
         return self._peer is not None and self._peer.busy
@@ -70,7 +75,7 @@ class Doorman:
         self,
         listening: socket.socket,
         factory: Callable[[], Peer],
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | Callable[[], ssl.SSLContext],
         door: Door | None,
         log: Log | None,
     ) -> None:
@@ -114,12 +119,12 @@ class Doorman:
         await asyncio.sleep(CROWDED_PAUSE)
 
     async def _attend(self, guest: Guest, sock: socket.socket) -> None:
-        peer = self._factory()
+        peer, context = self._factory(), self._context
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: peer,
                 sock,
-                ssl=self._context,
+                ssl=context if isinstance(context, ssl.SSLContext) else context(),
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
             )
             guest._peer = peer

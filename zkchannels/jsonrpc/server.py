@@ -99,7 +99,7 @@ async def serve(
 async def serve_tls(
     listening: socket.socket,
     factory: Callable[[], Peer],
-    context: ssl.SSLContext,
+    context: ssl.SSLContext | Callable[[], ssl.SSLContext],
     group: asyncio.TaskGroup,
     *,
     accept: Callable[[asyncio.Transport], bool] | None = None,
@@ -109,7 +109,8 @@ async def serve_tls(
 ) -> AsyncIterator[Server]:
     """Serve a bound TCP socket with TLS, as `serve` does, by tasks of the group.
 
-    `door` decides before the handshake, and may end what it let in; `accept` decides after it.
+    `door` decides before the handshake, and may end what it let in; `accept` decides after it. A
+    `context` that is a function is asked at each handshake.
     """
     server = Server(accept)
     listening.listen(BACKLOG)

@@ -89,6 +89,31 @@ def bind_owner_only(path: Path, mode: int = 0o600, *, group: str | None = None) 
     return listening
 
 
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """Return bound TCP sockets that do not listen yet, one for each address of the host.
+
+    An empty host stands for every address. Raises SocketError.
+    """
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in found:
+            listening = socket.socket(family, kind, protocol)
+            bound.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.setblocking(False)
+            listening.bind(address)
+    except OSError as error:
+        for listening in bound:
+            listening.close()
+        raise SocketError(f"{host}:{port}: {error.strerror}") from error
+    return bound
+
+
 def peer_credentials(connected: socket.socket) -> tuple[int, int, int]:
     """Return (pid, uid, gid) of the process at the other end of a Unix socket when it connected."""
     size = struct.calcsize("3i")

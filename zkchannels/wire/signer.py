@@ -34,9 +34,14 @@ from zkchannels.wire.fields import (
 ChainId: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Natural: TypeAlias = Annotated[int, Meta(ge=0)]
 
-LINK_VERSION = 1
-CHALLENGE_TAG = b"customerd/signer-link/1"
-"""The identity key signs keccak256(CHALLENGE_TAG | challenge | identity)."""
+LINK_VERSION = 2
+CHALLENGE_TAG = b"customerd/signer-link/2"
+"""The identity key signs keccak256(CHALLENGE_TAG | challenge | identity | channel).
+
+`channel` is the SHA-256 of the daemon's certificate and of the signer's, 64 bytes; on a Unix socket
+zeros (`pairing.NO_CHANNEL`). Who relays the challenge over other certificates has it signed for
+those.
+"""
 
 LINK_ERRORS = ErrorKinds(
     {
@@ -44,6 +49,8 @@ LINK_ERRORS = ErrorKinds(
         "wrong_wallet": "the daemon belongs to another wallet",
         "bad_signature": "the challenge was not signed by the identity key",
         "not_introduced": "link.hello comes first",
+        "not_paired": "the daemon does not know this signer, or has forgotten it: pair it",
+        "pairing_refused": "no pairing is open, it has expired or was used, or the secret is wrong",
     }
 )
 
@@ -113,6 +120,38 @@ class Attached(Answer, frozen=True):
     generation: int
     ping_interval: float
     gone_after: float
+    request_timeout: float = 10.0
+    """Seconds after which the daemon waits for no answer any more."""
+
+
+# -- pairing: the signer calls, before it was ever attached ---------------------------------------
+
+
+class PairHelloParams(Request, frozen=True):
+    """Who wants to be paired; `certificate` in DER, empty on a Unix socket."""
+
+    version: int
+    identity: Bytes20
+    certificate: Annotated[bytes, Meta(max_length=4096)]
+    nonce: Bytes32
+
+
+class PairChallenge(Answer, frozen=True):
+    """The daemon's part of what is proved."""
+
+    nonce: Bytes32
+
+
+class PairProveParams(Request, frozen=True):
+    """That the signer read the pairing line (`zkchannels.wire.pairing`)."""
+
+    proof: Bytes32
+
+
+class Paired(Answer, frozen=True):
+    """That the daemon made the pairing line; the signer may attach from now on."""
+
+    proof: Bytes32
 
 
 # -- the daemon calls -----------------------------------------------------------------------------
@@ -438,7 +477,21 @@ LINK_ATTACH = Method(
     LinkAttachParams,
     Attached,
     summary="Attach with the signed challenge; a newer link takes over from an older one.",
-    errors=("not_introduced", "bad_signature", "wrong_wallet"),
+    errors=("not_introduced", "bad_signature", "wrong_wallet", "not_paired"),
+)
+PAIR_HELLO = Method(
+    "pair.hello",
+    PairHelloParams,
+    PairChallenge,
+    summary="Begin to pair a signer.",
+    errors=("version_unsupported", "pairing_refused", "wrong_wallet"),
+)
+PAIR_PROVE = Method(
+    "pair.prove",
+    PairProveParams,
+    Paired,
+    summary="Pair with the proof of the one-time secret; it replaces an earlier pairing.",
+    errors=("not_introduced", "pairing_refused", "wrong_wallet"),
 )
 
 PING = Method("signer.ping", Nothing, Done, summary="Show that the signer is alive.")
@@ -608,7 +661,7 @@ BACKUP_KEY = Method(
     summary="Give the key that opens this wallet's backups.",
 )
 
-LINK_METHODS = (LINK_HELLO, LINK_ATTACH)
+LINK_METHODS = (LINK_HELLO, LINK_ATTACH, PAIR_HELLO, PAIR_PROVE)
 METHODS = (
     PING,
     RECORDS,

@@ -1,4 +1,4 @@
-"""How much one network address may make the merchant remember for ever without paying."""
+"""How many strikes one network address has within an hour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WINDOW = 3600.0
 
 
 class Patience:
-    """Counts, per address and hour, refused proofs and new channels: each is a row for ever."""
+    """Counts, per address and hour, what costs the other side: guesses, rows that stay for ever."""
 
     def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Allow each address `limit` strikes in any hour; `clock` gives seconds."""
@@ -22,7 +22,7 @@ class Patience:
         return len(self._strikes)
 
     def strike(self, source: str) -> None:
-        """Count one more row that this address caused."""
+        """Count one more strike of this address."""
         self._forget_quiet()
         strikes = self._strikes.pop(source, None) or deque(maxlen=self._limit)
         strikes.append(self._clock())

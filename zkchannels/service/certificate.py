@@ -1,13 +1,12 @@
-"""The TLS side: a self-signed certificate for customers to pin, and the server's TLS settings."""
+"""Makes self-signed certificates for the other side to pin."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
-import ssl
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,16 +29,38 @@ _KEY_USAGE = x509.KeyUsage(
     decipher_only=False,
 )
 _SKEW = datetime.timedelta(days=1)
+_USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
 def ensure_certificate(certificate: Path, private_key: Path, names: Sequence[str]) -> None:
-    """Make key and self-signed certificate unless there are some.
+    """Make a server's key and self-signed certificate unless there are some.
 
     The key is written first, so that an interrupted call is completed by the next one.
     """
     if certificate.exists():
         return
-    key = _ensure_private_key(private_key)
+    built = _self_signed(_ensure_private_key(private_key), names, "server")
+    certificate.parent.mkdir(parents=True, exist_ok=True)
+    temporary = certificate.with_name(certificate.name + ".new")
+    temporary.write_bytes(built)
+    temporary.replace(certificate)
+
+
+def ensure_pair(path: Path, name: str, usage: Literal["server", "client"]) -> None:
+    """Make a self-signed certificate and its key in one file, mode 0600, unless there is one.
+
+    Raises SecretFileError.
+    """
+    if path.exists():
+        return
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_secret(path, _self_signed(key, [name], usage) + _pem(key))
+
+
+def _self_signed(
+    key: ec.EllipticCurvePrivateKey, names: Sequence[str], usage: Literal["server", "client"]
+) -> bytes:
+    """Return a certificate in PEM."""
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     # Names the key, so that a customer may trust several certificates of one host name.
@@ -56,50 +77,29 @@ def ensure_certificate(certificate: Path, private_key: Path, names: Sequence[str
         .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_KEY_USAGE, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([_USAGES[usage]]), critical=False)
         .add_extension(identifier, critical=False)
         .add_extension(issuer, critical=False)
         .sign(key, hashes.SHA256())
     )
-    certificate.parent.mkdir(parents=True, exist_ok=True)
-    temporary = certificate.with_name(certificate.name + ".new")
-    temporary.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    temporary.replace(certificate)
-
-
-def fingerprint(certificate: Path) -> str:
-    """Return the SHA-256 of the certificate, hexadecimal: what a customer pins."""
-    der = ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii"))
-    return sha256(der).hexdigest()
-
-
-def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
-    """Return the server's TLS settings: version 1.3 and no session tickets.
-
-    A ticket would let the merchant recognise a customer's next connection and so link payments.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0
-    context.load_cert_chain(certificate, private_key)
-    return context
+    return built.public_bytes(serialization.Encoding.PEM)
 
 
 def _ensure_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not path.exists():
-        fresh = ec.generate_private_key(ec.SECP256R1())
-        write_secret(
-            path,
-            fresh.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ),
-        )
+        write_secret(path, _pem(ec.generate_private_key(ec.SECP256R1())))
     key = serialization.load_pem_private_key(path.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError(f"{path} holds no elliptic curve key; give its certificate, too")
     return key
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def _name(name: str) -> x509.GeneralName:

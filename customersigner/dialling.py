@@ -1,0 +1,77 @@
+"""Where the daemon is, and connections to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from customersigner.pairing import PairedDaemon
+from customersigner.settings import Settings
+from zkchannels.jsonrpc.handlers import Handlers
+from zkchannels.jsonrpc.peer import Limits, Peer
+from zkchannels.jsonrpc.server import connect_tls, connect_unix
+from zkchannels.service.logging import get_logger
+from zkchannels.service.tls import (
+    fingerprint_of,
+    own_certificate,
+    peer_certificate,
+    pinning_client_context,
+)
+from zkchannels.wire.pairing import NO_CHANNEL, read_address
+
+LIMITS: Final = Limits(max_outstanding=1024)
+"""Room for more requests than a daemon ever has waiting, so that its pings are always read."""
+
+log = get_logger("customersigner.link")
+
+
+class Dialler:
+    """Dials the daemon that the settings name, else the paired one, else the one on this host.
+
+    It looks at each attempt, so that a new pairing takes effect without a restart.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen = self._version()
+
+    def renewed(self) -> bool:
+        """Whether there is another pairing than at the last attempt."""
+        return self._version() != self._seen
+
+    async def dial(self, handlers: Handlers) -> tuple[Peer, bytes]:
+        """Connect; return the connection and what the identity key signs about its certificates.
+
+        Raises OSError (ssl.SSLError is one), SecretFileError.
+        """
+        self._seen = self._version()
+        paired = None
+        if self._settings.socket is None:
+            paired = PairedDaemon.read(self._settings.pairing_file)
+        if paired is not None and paired.certificate is not None:
+            return await self._dial_tls(paired.address, paired.certificate, handlers)
+        path = self._settings.socket_path if paired is None else Path(paired.address)
+        peer = await connect_unix(path, handlers, limits=LIMITS, name="daemon", log=log.warning)
+        return peer, NO_CHANNEL
+
+    async def _dial_tls(
+        self, address: str, certificate: bytes, handlers: Handlers
+    ) -> tuple[Peer, bytes]:
+        host, port = read_address(address)
+        own = self._settings.certificate_file
+        context = pinning_client_context(own, pinned=certificate)
+        peer = await connect_tls(
+            host, port, context, handlers, limits=LIMITS, name="daemon", log=log.warning
+        )
+        # Another certificate would not have been let through; this says so without OpenSSL's help.
+        if peer_certificate(peer.transport) != certificate:
+            peer.abort()
+            raise ConnectionError("the daemon shows another certificate")
+        return peer, fingerprint_of(certificate) + fingerprint_of(own_certificate(own))
+
+    def _version(self) -> tuple[int, int] | None:
+        try:
+            status = self._settings.pairing_file.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns

@@ -1,0 +1,168 @@
+"""Pairing: the line that the daemon shows, and the proofs by which both sides know each other.
+
+Both derive two keys from the line's one-time secret and prove that they hold it over everything
+they said, both certificates included, as SCRAM does it (RFC 5802, section 3; the secret is random,
+so there is no salt): the daemon's database has what recognises the signer, not what passes for it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from base64 import b32decode, b32encode
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final, Self
+
+from zkchannels.service.tls import FINGERPRINT_LENGTH, fingerprint_of
+
+__all__ = [
+    "NO_CHANNEL",
+    "InvalidLine",
+    "Keys",
+    "PairingLine",
+    "daemons_proof",
+    "fingerprint_of",
+    "is_daemons_proof",
+    "is_signers_proof",
+    "keys_of",
+    "read_address",
+    "signers_proof",
+    "transcript",
+    "write_address",
+]
+
+PREFIX: Final = "customerd-pair-1"
+SECRET_LENGTH: Final = 16
+NO_CHANNEL: Final = bytes(2 * FINGERPRINT_LENGTH)
+"""What stands for both certificates on a Unix socket."""
+
+_SIGNER = b"customerd/pairing/1/signer"
+_DAEMON = b"customerd/pairing/1/daemon"
+_TRANSCRIPT = b"customerd/pairing/1/transcript"
+_WITHOUT_CERTIFICATE = "-"
+
+
+class InvalidLine(Exception):
+    """This is no pairing line; the message says why and never repeats the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What the daemon keeps of the secret, 32 bytes each."""
+
+    stored: bytes = field(repr=False)
+    daemon: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PairingLine:
+    """What one device shows and the other reads.
+
+    address: "host:port", or the path of a Unix socket, which needs no fingerprint;
+    expires: Unix time
+    """
+
+    address: str
+    fingerprint: bytes | None
+    secret: bytes = field(repr=False)
+    expires: int
+
+    @classmethod
+    def fresh(cls, address: str, fingerprint: bytes | None, *, lasting: float) -> Self:
+        """Return a line with a new secret, good for so many seconds."""
+        return cls(
+            address, fingerprint, secrets.token_bytes(SECRET_LENGTH), int(time.time() + lasting)
+        )
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Return what a line says; raises InvalidLine."""
+        parts = text.strip().split(",")
+        if len(parts) < 5 or parts[0] != PREFIX:
+            raise InvalidLine(f"a pairing line begins with {PREFIX} and has five parts")
+        address, (shown, secret, expires) = ",".join(parts[1:-3]), parts[-3:]
+        try:
+            fingerprint = None if shown == _WITHOUT_CERTIFICATE else bytes.fromhex(shown)
+            line = cls(address, fingerprint, _unbase32(secret), int(expires))
+        except ValueError:
+            raise InvalidLine("this pairing line is damaged") from None
+        if (
+            len(line.secret) != SECRET_LENGTH
+            or len(fingerprint or bytes(FINGERPRINT_LENGTH)) != FINGERPRINT_LENGTH
+        ):
+            raise InvalidLine("this pairing line is damaged")
+        if (fingerprint is None) is not address.startswith("/"):
+            raise InvalidLine("a Unix socket has no certificate, and everything else has one")
+        if fingerprint is not None:
+            read_address(address)
+        return line
+
+    def text(self) -> str:
+        """Return the line."""
+        shown = _WITHOUT_CERTIFICATE if self.fingerprint is None else self.fingerprint.hex()
+        secret = b32encode(self.secret).decode().rstrip("=").lower()
+        return f"{PREFIX},{self.address},{shown},{secret},{self.expires}"
+
+
+def read_address(address: str) -> tuple[str, int]:
+    """Return host and port of "host:port" or "[v6]:port"; raises InvalidLine."""
+    host, separator, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
+        raise InvalidLine(f"{address!r} is not host:port")
+    if not all(33 <= ord(letter) < 127 and letter not in ",/[]" for letter in host):
+        raise InvalidLine(f"{address!r} is not host:port")
+    return host, int(port)
+
+
+def write_address(host: str, port: int) -> str:
+    """Return "host:port", an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def keys_of(secret: bytes) -> Keys:
+    """Return what the daemon keeps of a secret."""
+    return Keys(sha256(_signer_key(secret)).digest(), hmac.digest(secret, _DAEMON, "sha256"))
+
+
+def transcript(channel: bytes, identity: bytes, signers: bytes, daemons: bytes) -> bytes:
+    """Return what both sides prove to agree on.
+
+    channel: fingerprints of the daemon's and of the signer's certificate, 64 bytes;
+    identity: the wallet's, 20 bytes; signers, daemons: their fresh nonces, 32 bytes each
+    """
+    return _TRANSCRIPT + channel + identity + signers + daemons
+
+
+def signers_proof(secret: bytes, said: bytes) -> bytes:
+    """Return the proof, 32 bytes, that the signer read the line."""
+    key = _signer_key(secret)
+    mask = hmac.digest(sha256(key).digest(), said, "sha256")
+    return bytes(a ^ b for a, b in zip(key, mask, strict=True))
+
+
+def is_signers_proof(keys: Keys, said: bytes, proof: bytes) -> bool:
+    """Whether a proof came from somebody who read the line, about what was said."""
+    mask = hmac.digest(keys.stored, said, "sha256")
+    key = bytes(a ^ b for a, b in zip(proof, mask, strict=True))
+    return hmac.compare_digest(sha256(key).digest(), keys.stored)
+
+
+def daemons_proof(keys: Keys, said: bytes) -> bytes:
+    """Return the proof, 32 bytes, that the daemon made the line."""
+    return hmac.digest(keys.daemon, said, "sha256")
+
+
+def is_daemons_proof(secret: bytes, said: bytes, proof: bytes) -> bool:
+    """Whether a proof came from the daemon that made the line, about what was said."""
+    return hmac.compare_digest(daemons_proof(keys_of(secret), said), proof)
+
+
+def _signer_key(secret: bytes) -> bytes:
+    return hmac.digest(secret, _SIGNER, "sha256")
+
+
+def _unbase32(text: str) -> bytes:
+    return b32decode(text.upper() + "=" * (-len(text) % 8))
