@@ -46,11 +46,11 @@ class Holder:
     def __exit__(self, *_: object) -> None:
         self.client.close()
 
-    def call(self, method: str, **params: Any) -> Any:
+    def call(self, method: str, /, **params: Any) -> Any:
         """Call a method that is allowed."""
         return self.client.call(method, params)
 
-    def refused(self, method: str, **params: Any) -> str:
+    def refused(self, method: str, /, **params: Any) -> str:
         """Call a method that is refused; return the kind."""
         try:
             self.client.call(method, params)
@@ -64,7 +64,7 @@ class Holder:
             continue
         return True
 
-    def lost(self, method: str, **params: Any) -> bool:
+    def lost(self, method: str, /, **params: Any) -> bool:
         """Whether the connection ends without an answer to this."""
         try:
             self.client.call(method, params)
