@@ -195,7 +195,7 @@ async def _complete(run: Run, channel: Channel, token: bytes) -> None:
         )
     except RpcError as error:
         if kind_of(error) == "bad_signature":
-            await run.decide_close(channel, 0, allowed=(Status.FUNDING,))
+            await run.decide_close(channel, allowed=(Status.FUNDING,))
             raise Refused("merchant_misbehaved", "the first pay token does not verify") from None
         raise Interrupted(error.message) from None
 

@@ -12,7 +12,7 @@ from customerd.operations import queries as operations
 from customerd.operations.queries import AttemptRow
 from customerd.operations.run import Interrupted, Refused, Run, merchant_says, storable
 from customerd.recovery import queries as recovery
-from customerd.signing.compare import authorize_close
+from customerd.signing.compare import authorize_close, catch_up
 from customerd.store.events import Change
 from customerd.store.writes import Writes
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
@@ -66,6 +66,21 @@ async def pay(run: Run) -> None:
             await _complete(run, channel, attempt, token)
     except channels.StatusChanged as changed:
         await _end_by_closing(run, changed.channel, attempt)
+    except Refused:
+        if attempt is not None:
+            await _require_not_accepted(run, channel)
+        raise
+
+
+async def _require_not_accepted(run: Run, channel: Channel) -> None:
+    """Make sure that nothing was paid before that is said, by whomever.
+
+    The signer may have accepted the authorization, and its answer or the commit of it was lost:
+    then the new state is the only one to close on. Raises Interrupted, having taken that over.
+    """
+    if await catch_up(run.around.gateway, run.around.store, channel):
+        log.error("merchant_denies_a_bound_payment", channel=channel.label)
+        raise Interrupted("the merchant had signed for this payment")
 
 
 async def _propose_and_prove(
@@ -181,7 +196,7 @@ async def _send_proof(run: Run, peer: Peer, channel: Channel, attempt: AttemptRo
         ):
             # The secret may have left: whatever the merchant says now, the payment is bound.
             log.error("merchant_denies_a_bound_payment", channel=channel.label, kind=kind)
-            await run.decide_close(channel, attempt.index, allowed=_IN_FLIGHT)
+            await run.decide_close(channel, allowed=_IN_FLIGHT)
             raise Interrupted(error.message) from None
         if kind == "session_unknown":
             await run.commit(lambda writes: operations.session_is_dead(writes, run.row.operation))
@@ -226,7 +241,7 @@ async def _authorize(
     except RpcError as error:
         if kind_of(error) == "bad_signature":
             log.error("authorization_does_not_verify", channel=channel.label)
-            await run.decide_close(channel, attempt.index - 1, allowed=_IN_FLIGHT)
+            await run.decide_close(channel, allowed=_IN_FLIGHT)
             closing = await run.channel()
             await _end_by_closing(run, closing, attempt, because=_FORGED)
         raise Interrupted(error.message) from None
@@ -268,7 +283,7 @@ async def _revoke(
     except RpcError as error:
         if kind_of(error) in ("lock_used", "bad_opening"):
             log.error("revocation_refused", channel=channel.label, kind=kind_of(error))
-            await run.decide_close(channel, authorized.authorization.index, allowed=_IN_FLIGHT)
+            await run.decide_close(channel, allowed=_IN_FLIGHT)
         raise Interrupted(error.message) from None
 
 
@@ -290,7 +305,7 @@ async def _complete(
     except RpcError as error:
         if kind_of(error) == "bad_signature":
             log.error("pay_token_does_not_verify", channel=channel.label)
-            await run.decide_close(channel, attempt.index, allowed=_IN_FLIGHT)
+            await run.decide_close(channel, allowed=_IN_FLIGHT)
         raise Interrupted(error.message) from None
 
     def write(writes: Writes) -> None:

@@ -108,14 +108,15 @@ class Run:
         """Write that the operation is refused, in one transaction with what follows from it."""
         await self._change(body, "refused", error_kind=refusal.kind, error_message=refusal.message)
 
-    async def decide_close(
-        self, channel: Channel, index: int, *, allowed: Collection[Status]
-    ) -> None:
-        """Write the decision to close on a state; the watcher carries it out."""
+    async def decide_close(self, channel: Channel, *, allowed: Collection[Status]) -> None:
+        """Write the decision to close on the newest authorized state; the watcher carries it out.
+
+        Which one that is the locked row tells (rule `close-new`).
+        """
 
         async def write(change: Change) -> None:
             row = await channels.lock_channel(change.connection, channel.channel, allowed=allowed)
-            await channels.update_channel(change, row, status="decided", closing=index)
+            await channels.update_channel(change, row, status="decided", closing=row.authorized)
 
         await self.change(write)
         self.around.watcher.kick(channel.channel)

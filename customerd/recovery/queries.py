@@ -88,6 +88,20 @@ async def unfinished_attempt(change: Change, channel: bytes, index: int) -> int 
     return None if row is None else int(row[0])
 
 
+async def was_refused(database: Database, channel: bytes, index: int, commitments: bytes) -> bool:
+    """Whether a payment with these commitments (144 bytes) ended as refused: nothing was paid."""
+    found = await database.fetch_one_value(
+        """
+        select exists (
+            select from attempt join operation using (operation)
+            where attempt.channel = %(channel)s and index = %(index)s and status = 'refused'
+              and substring(proof from 97 for 144) = %(commitments)s)
+        """,
+        {"channel": channel, "index": index, "commitments": commitments},
+    )
+    return bool(found)
+
+
 async def forget_attempt(change: Change, operation: bytes) -> None:
     """Forget the request of a payment whose state was spent by another: it is made anew."""
     await change.execute(

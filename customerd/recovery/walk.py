@@ -67,16 +67,19 @@ async def recover(run: Run) -> None:
         await register_escrow(run.around.gateway, await run.escrow(channel))
     except RpcError as error:
         raise Interrupted(f"the signer refuses the escrow: {error.message}") from None
-    async with run.merchant(channel, bound=True) as peer:
-        walk = _Walk(run, peer, channel)
-        await walk.catch_up()
-        if walk.channel.authorized is None:
-            await walk.first_state()
-        run.step("walk")
-        while await walk.next_state():
-            continue
-        run.step("complete")
-        await walk.complete(chain.status)
+    try:
+        async with run.merchant(channel, bound=True) as peer:
+            walk = _Walk(run, peer, channel)
+            await walk.catch_up()
+            if walk.channel.authorized is None:
+                await walk.first_state()
+            run.step("walk")
+            while await walk.next_state():
+                continue
+            run.step("complete")
+            await walk.complete(chain.status)
+    except channels.StatusChanged as changed:
+        raise Interrupted(f"the channel is {changed.channel.status} now") from None
     run.around.watcher.kick(channel.channel)
     await run.done()
 
@@ -192,6 +195,12 @@ class _Walk:
         shown = await self._payment_from(index)
         if shown is None:
             return False
+        commitments = shown.state_commitment + shown.close_commitment + shown.lock_commitment
+        if await recovery.was_refused(
+            self.run.around.store.database, self.channel.channel, index + 1, commitments
+        ):
+            await self._stop_before_refused()
+            return False
         record = await self._signer(
             wire.RECOVER_PAY,
             wire.RecoverPayParams(
@@ -212,6 +221,20 @@ class _Walk:
         self._last = shown
         return True
 
+    async def _stop_before_refused(self) -> None:
+        """The merchant signed for a payment that it had refused, which an honest one never does.
+
+        It stays unpaid, as was said: its authorization is not accepted, so the state before it is
+        the one to close on. Of a restored channel nobody knows whether that is the newest.
+        """
+        log.error("refused_payment_was_bound", channel=self.channel.label)
+        if self.channel.closing is not None:
+            return
+        if self.channel.restored:
+            raise Interrupted("the merchant shows a payment as made that it had refused")
+        await self.run.decide_close(self.channel, allowed=(Status.SUSPECT,))
+        self.channel = await self.run.channel()
+
     async def _payment_from(self, index: int) -> merchant_wire.PaymentRecord | None:
         """Return what the merchant recorded under the nonce of a state."""
         answer = await self._signer(
@@ -231,7 +254,7 @@ class _Walk:
         assert row.authorized is not None
         if chain is ChannelStatus.EXPIRING:
             # Asked as long as there was time; from here on silence would be the only sure loss.
-            await self.run.decide_close(row, row.authorized, allowed=(Status.SUSPECT,))
+            await self.run.decide_close(row, allowed=(Status.SUSPECT,))
             return
         if row.restored:
             await self._require_nothing_on_its_way()
@@ -331,10 +354,7 @@ class _Walk:
             await ledger.enter(change, row, reached, receipt=True, note=note)
             change.event("channel", "recovered", channel=row.channel, label=row.label, index=newest)
 
-        try:
-            await self.run.change(write)
-        except channels.StatusChanged as changed:
-            raise Interrupted(f"the channel is {changed.channel.status} now") from None
+        await self.run.change(write)
         log.info("channel_recovered", channel=self.channel.label, index=newest)
 
 

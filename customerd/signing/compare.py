@@ -322,6 +322,20 @@ async def authorize_close(
         raise
 
 
+async def catch_up(gateway: Gateway, store: Store, channel: Channel) -> bool:
+    """Take over an authorization that the signer has and `channel` lacks; tell if there was one.
+
+    Raises SignerAway, SignerSlow.
+    """
+    record = await record_of(gateway, channel.channel)
+    if record is None or record.authorization is None:
+        return False
+    if channel.authorized is not None and record.authorization.index <= channel.authorized:
+        return False
+    await _adopt(store, channel.channel, record)
+    return True
+
+
 async def _adopt(store: Store, channel: bytes, record: wire.Record) -> None:
     async def body(change: Change) -> None:
         row = await queries.lock_channel(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import psycopg
 
-from tests.adversary.arena import Arena
+from tests.adversary.arena import WITHIN, Arena
 from tests.flow.world import ETHER_UNITS
 from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import PrivateKey
@@ -93,6 +94,49 @@ def test_a_refusal_after_the_secret_costs_that_payment_alone(arena: Arena) -> No
         else:
             arena.until(label, chain_status="closing")
     arena.unhurt()
+
+
+def test_a_proof_that_is_refused_after_it_was_taken(arena: Arena) -> None:
+    """A payment said to be refused is never paid, though the merchant signed and shows it later."""
+    (label,) = arena.channels(1)
+    arena.pay(label, PAID)
+    arena.order(pay_prove=[{"do": "refuse", "kind": "bad_proof"}])
+    for kind in ("rejected_by_merchant", "wrong_status"):
+        outcome = arena.outcome(arena.begin("pay", label=label, amount=IN_FLIGHT))
+        assert outcome["error"]["kind"] == kind
+    record = arena.closed(label)
+    assert (record.customer_balance, record.merchant_balance) == BEFORE
+
+
+def test_nothing_is_said_to_be_refused_that_the_signer_accepted(arena: Arena) -> None:
+    """While the commit of an authorization fails, the merchant denies the payment: it is made.
+
+    The signer accepted the new state, so it is the only one to close on.
+    """
+    (label,) = arena.channels(1)
+    arena.pay(label, PAID)
+    with psycopg.connect(_daemon_dsn(arena)) as blocking:
+        blocking.execute("lock table state in share mode")
+        payment = arena.begin("pay", label=label, amount=IN_FLIGHT)
+        with psycopg.connect(arena.network.cluster.dsn(), autocommit=True) as looking:
+            deadline = time.monotonic() + WITHIN
+            while looking.execute(_WAITS, [blocking.info.dbname]).fetchone() == (0,):
+                assert time.monotonic() < deadline, arena.rpc("operation", operation=payment)
+        arena.order(pay_prove={"do": "refuse", "kind": "bad_proof"})
+        arena.reached("pay.prove")
+        blocking.rollback()
+    outcome = arena.outcome(payment)
+    assert (outcome["status"], outcome["receipt"]) == ("done", False)
+    record = arena.closed(label)
+    assert (record.customer_balance, record.merchant_balance) == AFTER
+
+
+_WAITS = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = %s"
+
+
+def _daemon_dsn(arena: Arena) -> str:
+    lines = arena.network.config.read_text().splitlines()
+    return next(line.split('"')[1] for line in lines if line.startswith("dsn"))
 
 
 def test_a_nonce_that_is_said_to_be_bound_stops_payments_only(arena: Arena) -> None:
