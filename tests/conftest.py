@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import signal
 
-pytest_plugins = ["tests.fix_adversary", "tests.fix_chain", "tests.fix_log", "tests.fix_postgres"]
+pytest_plugins = [
+    "tests.fix_adversary",
+    "tests.fix_chain",
+    "tests.fix_log",
+    "tests.fix_network",
+    "tests.fix_postgres",
+]
 
 # Background jobs of a shell ignore SIGINT, and so would every process that tests start and
 # interrupt; a handler of our own is reset to the default when they are executed.

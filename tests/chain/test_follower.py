@@ -324,14 +324,12 @@ async def test_endpoint_with_another_history(store: ChainStore, log: Log) -> Non
         world, other = World(Escrow.deploy(one)), World(Escrow.deploy(two))
         assert world.escrow.address == other.escrow.address
         channel, theirs = world.open(), other.open()
-        client = ChainClient([one.url, two.url])
-        watch = Watch(client, store, world)
-        await watch.follower.catch_up()
-        one.kill()
-        await watch.follower.catch_up()
+        for node in (one, two):
+            async with contextlib.aclosing(ChainClient([node.url])) as client:
+                watch = Watch(client, store, world)
+                await watch.follower.catch_up()
         assert (await watch.record(channel)).head.status is ChannelStatus.ABSENT
         assert (await watch.record(theirs)).head.status is ChannelStatus.OPEN
-        await client.aclose()
 
 
 async def test_database_of_another_chain(database: Database, watch: Watch, world: World) -> None:

@@ -77,6 +77,8 @@ def test_a_final_deposit_is_taken_back(world: FaultyWorld) -> None:
     assert depth > FINALITY
     world.reorganise(depth, "drop")
     world.until_alarm("finality_broken")
+    # Sent again, it is in a block before the daemon has read that one.
+    world.until(label, chain_status="absent")
     world.until(label, chain_status="open", status="idle")
     assert world.on_chain(label) == opened
     world.anvil.mine(2 * FINALITY)

@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.conftest import pytest_runtest_makereport
 from tests.flow.world import World
 from tests.thief.support import Thief, UnprivilegedNetwork
 from zkchannels.devnet.network import Network
 from zkchannels.devnet.postgres import THROWAWAY, Cluster
-
-__all__ = ["pytest_runtest_makereport"]
 
 _NUMBERS = itertools.count(1)
 

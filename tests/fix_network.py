@@ -1,4 +1,4 @@
-"""Whole networks for the flow tests: every part a real process on real sockets."""
+"""Whole networks: every part a real process on real sockets."""
 
 from __future__ import annotations
 
