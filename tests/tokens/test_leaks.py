@@ -145,7 +145,7 @@ def test_no_secret_is_written_anywhere(world: World) -> None:
     assert key_file.stat().st_mode & 0o777 == 0o600
     signature = Macaroon.decode(made["token"]).signature.hex()
     written = [path.read_text(errors="replace") for path in world.network.directory.rglob("*.log")]
-    written += [rows.decode() for rows in Snapshot(dsn_of(world))._tables.values()]
+    written += [rows.decode() for rows in Snapshot(dsn_of(world)).tables.values()]
     written.append(json.dumps(world.rpc("token-list")))
     written.append(json.dumps(world.rpc("history", limit=1000)))
     assert any("to be looked for" in text for text in written)
