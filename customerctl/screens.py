@@ -259,7 +259,16 @@ def _signer_status(signer: Result) -> list[Block]:
         rows.append(("pairing open", (f"until {clock(signer['pairing_until'])}", "warning")))
     state = _signer_state(signer)
     words, mood = state if isinstance(state, tuple) else (state, "")
-    return [Fields((f"signer: {words}", mood), rows)]
+    blocks: list[Block] = [Fields((f"signer: {words}", mood), rows)]
+    if signer.get("limits"):
+        limits: list[list[Cell]] = [
+            [each["name"], each["about"], each["limit"] or "", each["used"] or "", each["kind"]]
+            for each in signer["limits"]
+        ]
+        blocks.append(
+            Table(("policy", "about", "limit>", "used>", "when refused"), limits, empty="")
+        )
+    return blocks
 
 
 def _paired(signer: Result) -> Cell:

@@ -1,4 +1,4 @@
-"""Command line of the signer: init, pair, run, show."""
+"""Command line of the signer: init, pair, run, show, confirm."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import msgspec
 from customersigner import seedfile, terminal
 from customersigner.derivation import NEW_ENTROPY_LENGTH, Wallet, entropy_of, words_of
 from customersigner.errors import PairingFailed, SeedFileError, SignerError
+from customersigner.policyfile import read_policy
 from customersigner.record import Channel
-from customersigner.settings import SYSTEM_CONFIGURATION, Settings, policy_of
+from customersigner.settings import SYSTEM_CONFIGURATION, Settings
 from customersigner.store import Store
+from customersigner.terminal import NoTerminal
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.service.configuration import ConfigurationError, load
 from zkchannels.service.secretfile import SecretFileError
@@ -31,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(options)
         Path(settings.state_directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-        command = {"init": _init, "pair": _pair, "run": _run, "show": _show}[options.command]
+        command = {
+            "init": _init,
+            "pair": _pair,
+            "run": _run,
+            "show": _show,
+            "confirm": _confirm,
+        }[options.command]
         return command(settings, options)
     except ConfigurationError as error:
         _complain(error)
@@ -77,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--socket", metavar="PATH", help="the daemon's socket, instead of the paired daemon"
     )
     commands.add_parser("show", parents=[secret], help="show addresses and channels, no secrets")
+    commands.add_parser("confirm", help="answer the questions of a running signer")
     return parser
 
 
@@ -130,7 +139,7 @@ def _pair(settings: Settings, options: argparse.Namespace) -> int:
 def _run(settings: Settings, options: argparse.Namespace) -> int:
     from customersigner.run import run  # noqa: PLC0415 - the event loop is needed here alone
 
-    policy = policy_of(settings.policy)
+    policy = read_policy(settings.policy_file)
     return run(settings, policy, _unlock(settings, options))
 
 
@@ -148,6 +157,18 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
             after = page[-1].terms.channel
     finally:
         store.close()
+    return 0
+
+
+def _confirm(settings: Settings, _options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from customersigner import confirm  # noqa: PLC0415 - the event loop is needed here alone
+
+    person = confirm.Terminal.of_process()
+    if person is None:
+        raise NoTerminal("questions are asked on a terminal: run confirm on one")
+    asyncio.run(confirm.attend(settings.confirmation_socket, person))
     return 0
 
 

@@ -222,11 +222,18 @@ class Link:
             queued = self._queued(answer)
             completing = method is wire.PAY_COMPLETE
             handlers.register(method, self._preparing(queued, group) if completing else queued)
+        # A daemon that left does not want to know: the question is withdrawn.
+        handlers.register(wire.CONFIRMATION_WAIT, self._confirm, cancel_on_disconnect=True)
         return handlers
 
     def _ping(self, _params: wire.Nothing, _peer: Peer) -> wire.Done:
         self._hear()
         return wire.Done()
+
+    async def _confirm(self, params: wire.ConfirmationParams, _peer: Peer) -> wire.Confirmation:
+        """Wait for the person, beside everything else."""
+        self._hear()
+        return wire.Confirmation(await self._signer.questions.answer(params.question.hex()))
 
     def _queued(
         self, answer: Callable[[Any], msgspec.Struct]

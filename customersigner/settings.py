@@ -7,15 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from customersigner.errors import SignerError
-from customersigner.policy import DEFAULT_FEE_CAP, Policy
-from zkchannels.escrow.ethereum import InvalidAddress, parse_address
-
 SYSTEM_CONFIGURATION = Path("/etc/customersigner/customersigner.toml")
-
-
-class InvalidSetting(SignerError):
-    """A setting has a value that it cannot have."""
 
 
 def _is_root() -> bool:
@@ -40,20 +32,8 @@ def _default_state() -> str:
     return f"{base}/customersigner"
 
 
-class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the signer refuses whatever the daemon asks."""
-
-    fee_cap: int = DEFAULT_FEE_CAP
-    """Most that one transaction may cost, in wei."""
-    payment_limit: int | None = None
-    """Most that one payment may move to a merchant, in units of its escrow; none when absent."""
-    escrows: list[str] | None = None
-    """The only escrows to deal with; any when absent. Without this list a stolen daemon can name
-    an escrow of its own and have a deposit paid into it."""
-
-
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings; `policy` is a table of the configuration file."""
+    """All settings but the policy, which has a file of its own."""
 
     socket: str | None = None
     """The daemon's socket for its signer. When absent the paired daemon is dialled, and without a
@@ -61,7 +41,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_directory: str = msgspec.field(default_factory=_default_state)
     """Directory of the seed file and the store, mode 0700."""
     log_level: str = "info"
-    policy: PolicySettings = msgspec.field(default_factory=PolicySettings)
 
     @property
     def socket_path(self) -> Path:
@@ -88,15 +67,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The record."""
         return Path(self.state_directory) / "signer.sqlite"
 
+    @property
+    def policy_file(self) -> Path:
+        """The owner's limits."""
+        return Path(self.state_directory) / "policy.toml"
 
-def policy_of(settings: PolicySettings) -> Policy:
-    """The policy that some settings ask for; raises InvalidSetting."""
-    for name, value in (("fee_cap", settings.fee_cap), ("payment_limit", settings.payment_limit)):
-        if value is not None and value < 0:
-            raise InvalidSetting(f"policy.{name} is negative")
-    escrows = settings.escrows
-    try:
-        allowed = None if escrows is None else frozenset(map(parse_address, escrows))
-    except InvalidAddress as error:
-        raise InvalidSetting(f"policy.escrows: {error}") from None
-    return Policy(fee_cap=settings.fee_cap, payment_limit=settings.payment_limit, escrows=allowed)
+    @property
+    def confirmation_socket(self) -> Path:
+        """Where `customersigner confirm` finds the running signer."""
+        return Path(self.state_directory) / "confirm.sock"

@@ -6,19 +6,21 @@ repeated; decisions are in `decide`, what transactions may say in `transactions`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from customersigner import decide, transactions
 from customersigner.derivation import Wallet
 from customersigner.errors import StoreUnavailable
-from customersigner.policy import Policy
+from customersigner.policy import COIN, Policy
+from customersigner.questions import Question, Questions
 from customersigner.record import Accepted, Channel, Escrow, Step, Terms
 from customersigner.store import Store
+from customersigner.usage import Clock, Entry, Kind, Usage
 from zkchannels import abacus
 from zkchannels.abacus import AbacusError, ChannelSecrets, InvalidSignature, PublicKey
 from zkchannels.escrow import typed_data
@@ -26,6 +28,9 @@ from zkchannels.escrow.transaction import Transaction
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.wire import signer as wire
+
+Count = tuple[Entry, Entry | None]
+"""What is to be counted, and what was counted before in its place."""
 
 
 class Signer:
@@ -35,10 +40,22 @@ class Signer:
     cannot be used: then nothing was given away.
     """
 
-    def __init__(self, wallet: Wallet, store: Store, policy: Policy) -> None:
+    def __init__(
+        self,
+        wallet: Wallet,
+        store: Store,
+        policy: Policy,
+        *,
+        questions: Questions | None = None,
+        clock: Callable[[int], Clock] = Clock,
+    ) -> None:
         self.wallet = wallet
         self.policy = policy
+        self.questions = questions or Questions()
         self._store = store
+        counted = store.usage()
+        self._clock = clock(counted[-1].at if counted else 0)
+        self._usage = Usage(counted)
         self._keys: dict[tuple[int, bytes], PublicKey] = {}
         self._prepared: dict[tuple[int, bytes], abacus.PreparedPay] = {}
 
@@ -63,6 +80,7 @@ class Signer:
             wire.RECOVER_ESTABLISH: self.recover_establish,
             wire.RECOVER_PAY: self.recover_pay,
             wire.BACKUP_KEY: self.backup_key,
+            wire.POLICY_STATES: self.policy_states,
         }
         return {method: _answering(answer) for method, answer in answers.items()}
 
@@ -152,7 +170,7 @@ class Signer:
             if known != escrow:
                 raise _refusal("already_different", "this escrow was registered with other terms")
             return wire.Done()
-        self.policy.check_escrow(params.escrow)
+        self.policy.check_escrow(escrow)
         if params.unit > 2**128:  # what the contract admits
             raise _refusal("bad_key", "the unit is out of range")
         try:
@@ -168,10 +186,15 @@ class Signer:
     def prove_establish(self, params: wire.EstablishProveParams) -> wire.EstablishProof:
         """Bind a new channel to its terms, then prove its first state."""
         escrow = self._escrow(params.chain_id, params.escrow)
-        self.policy.check_escrow(params.escrow)
+        self.policy.check_escrow(escrow)
         terms = self._terms(params)
         known = self._store.channel(terms.channel)
         channel = decide.establish(known, terms, params.operation)
+        counts: list[Count] = []
+        if known is None:
+            deposit = params.customer_deposit * escrow.unit
+            counts = self._count("deposit", terms.channel, escrow.token, deposit)
+            self._confirm("deposit", escrow, deposit, params)
         step, secrets = _first_step(channel), self._secrets(terms.channel)
         proof = abacus.prove_establish(
             self._key(escrow),
@@ -179,7 +202,7 @@ class Signer:
             _state(secrets, step),
             secrets.establish_blindings(),
         )
-        self._write(known, channel)
+        self._write(known, channel, counts)
         return wire.EstablishProof(proof)
 
     def authorize_establish(self, params: wire.AuthorizeParams) -> wire.Authorization:
@@ -208,12 +231,17 @@ class Signer:
             amount=params.amount,
         )
         terms, secrets = known.terms, self._secrets(params.channel)
+        escrow = self._escrow(terms.chain_id, terms.escrow)
+        counts: list[Count] = []
         if payment.channel != known:
-            self.policy.check_escrow(terms.escrow)
-            self.policy.check_payment(params.amount)
+            self.policy.check_escrow(escrow)
+            amount = params.amount * escrow.unit
+            state = params.channel + params.index.to_bytes(8)
+            counts = self._count("payment", state, escrow.token, amount)
+            self._confirm("payment", escrow, amount, params)
         old = _state(secrets, payment.old)
         proof = abacus.prove_pay(
-            self._key(self._escrow(terms.chain_id, terms.escrow)),
+            self._key(escrow),
             abacus.context(terms.chain_id, terms.escrow, params.session),
             old,
             params.token,
@@ -223,7 +251,7 @@ class Signer:
             secrets.pay_blindings(params.index, params.attempt, params.amount),
             prepared=self._prepared.pop((terms.chain_id, terms.escrow), None),
         )
-        self._write(known, payment.channel)
+        self._write(known, payment.channel, counts)
         return wire.PayProof(abacus.encode_scalar(old.nonce), proof)
 
     def authorize_pay(self, params: wire.AuthorizeParams) -> wire.PayAuthorized:
@@ -347,17 +375,24 @@ class Signer:
     def sign_transaction(self, params: wire.TransactionParams) -> wire.SignedTransaction:
         """Sign a transaction that says exactly what the records ask for."""
         transactions.check_numbers(params)
-        self.policy.check_fee(params.gas, params.max_fee)
         escrow = self._store.escrow(params.chain_id, params.to)
         if escrow is not None:
-            transactions.check_escrow_call(
+            effect = transactions.check_escrow_call(
                 params, escrow, self.wallet.account.address, self._channel
             )
         else:
             escrows = self._store.escrows_of(params.chain_id, params.to) if any(params.to) else []
             if not escrows:
                 raise _refusal("escrow_unknown", "the receiver is no registered escrow or token")
-            transactions.check_token_call(params, escrows, self._deposits)
+            escrow, effect = transactions.check_token_call(params, escrows, self._deposits)
+        if not effect.defence:
+            self.policy.check_escrow(escrow)
+        # A transaction takes the place of an earlier one with its number: one alone is mined.
+        number = params.chain_id.to_bytes(8) + params.nonce.to_bytes(8)
+        kind: Kind = "defence" if effect.defence else "fee"
+        counts = self._count(kind, number, COIN, params.gas * params.max_fee)
+        counts += self._count("pull", number + escrow.token, escrow.token, effect.pull)
+        self._spend(counts)
         transaction = Transaction(
             chain_id=params.chain_id,
             nonce=params.nonce,
@@ -380,6 +415,9 @@ class Signer:
             raise _refusal("invalid", "the permit exceeds the deposits of the recorded channels")
         if max(params.nonce, params.deadline) >= 2**256:
             raise _refusal("invalid", "a number is out of range")
+        self.policy.check_escrow(escrow)
+        number = params.token + params.nonce.to_bytes(32)
+        self._spend(self._count("pull", number, params.token, params.value))
         digest = typed_data.erc2612_permit_digest(
             typed_data.domain_separator(
                 params.token_name, params.token_version, params.chain_id, params.token
@@ -391,6 +429,59 @@ class Signer:
             params.deadline,
         )
         return wire.Signature(self.wallet.account.sign_digest(digest))
+
+    # -- policy -----------------------------------------------------------------------------------
+
+    def policy_states(self, _params: wire.Nothing) -> wire.PolicyStates:
+        """Show every limit in force and what is used of it."""
+        return wire.PolicyStates(self.policy.states(self._usage, self._clock.now()))
+
+    def _count(self, kind: Kind, subject: bytes, asset: bytes, amount: int) -> list[Count]:
+        """What is to be counted with a request, at most one; refused when a limit is exceeded.
+
+        What left before under this name was counted then, and a repeat of it adds nothing.
+        """
+        if amount <= 0:
+            return []
+        before = self._store.counted(kind, subject)
+        if before is not None and amount <= before.amount:
+            return []
+        now = self._clock.now()
+        entry = Entry(kind=kind, asset=asset, subject=subject, at=now, amount=amount)
+        self.policy.check(self._usage, entry, before)
+        return [(entry, before)]
+
+    def _confirm(
+        self,
+        kind: Literal["payment", "deposit"],
+        escrow: Escrow,
+        amount: int,
+        params: wire.PayProveParams | wire.EstablishProveParams,
+    ) -> None:
+        """Go on only if nobody has to agree, or somebody did."""
+        policy = self.policy
+        if not policy.must_confirm(escrow.token, amount):
+            return
+        self.questions.require(
+            Question(
+                kind=kind,
+                amount=policy.amount(escrow.token, amount),
+                to=policy.escrow_name(escrow),
+                note=params.note,
+                about=msgspec.json.encode((kind, _lasting(params))),
+            ),
+            patience=policy.patience,
+        )
+
+    def _spend(self, counts: list[Count]) -> None:
+        """Write what something spends, before it leaves."""
+        if counts:
+            self._store.count([entry for entry, _ in counts])
+            self._spent(counts)
+
+    def _spent(self, counts: Sequence[Count]) -> None:
+        for entry, before in counts:
+            self._usage.add(entry, before)
 
     # -- shared -----------------------------------------------------------------------------------
 
@@ -448,9 +539,10 @@ class Signer:
         )
         return self.wallet.account.sign_digest(digest)
 
-    def _write(self, known: Channel | None, channel: Channel) -> None:
+    def _write(self, known: Channel | None, channel: Channel, counts: Sequence[Count] = ()) -> None:
         if channel != known:
-            self._store.put(channel)
+            self._store.put(channel, [entry for entry, _ in counts])
+            self._spent(counts)
 
     def _channel(self, identity: bytes) -> Channel:
         channel = self._store.channel(identity)
@@ -496,6 +588,11 @@ class Signer:
             params.customer_deposit,
             params.merchant_deposit,
         )
+
+
+def _lasting(params: wire.PayProveParams | wire.EstablishProveParams) -> msgspec.Struct:
+    """A request without what changes when it is repeated in another session."""
+    return msgspec.structs.replace(params, session=bytes(16))
 
 
 def _answering(answer: Callable[[Any], msgspec.Struct]) -> Callable[[Any], msgspec.Struct]:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
@@ -16,8 +16,9 @@ from typing import Any, Final, Self
 from customersigner.decide import after, before
 from customersigner.errors import StoreError, StoreUnavailable
 from customersigner.record import Accepted, Channel, Closing, Escrow, Step, Terms
+from customersigner.usage import DAY, Entry, Kind
 
-VERSION: Final = 1
+VERSION: Final = 2
 _APPLICATION: Final = 0x7A6B7331
 """SQLite's application id: says that the file is a signer's store ("zks1")."""
 
@@ -126,8 +127,8 @@ class Store:
         )
         return sum(deposit for (deposit,) in rows)
 
-    def put(self, channel: Channel) -> None:
-        """Write a record in one transaction; on return it is on the disk."""
+    def put(self, channel: Channel, counted: Iterable[Entry] = ()) -> None:
+        """Write a record and what it spends in one transaction; on return it is on the disk."""
         terms = channel.terms
         attempts = [
             (terms.channel, step.index, step.attempt, step.operation, step.amount)
@@ -144,6 +145,33 @@ class Store:
                 " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 attempts,
             )
+            for entry in counted:
+                _count(connection, entry)
+
+    def count(self, counted: Iterable[Entry]) -> None:
+        """Write what was spent in one transaction; on return it is on the disk."""
+        with self._transaction() as connection:
+            for entry in counted:
+                _count(connection, entry)
+
+    def counted(self, kind: Kind, subject: bytes) -> Entry | None:
+        """What was counted under a name within the last day or so."""
+        rows = self._usage("kind = ? AND subject = ?", kind, subject)
+        return rows[0] if rows else None
+
+    def usage(self) -> list[Entry]:
+        """All that is still counted, oldest first; the newest is the clock's mark."""
+        return self._usage("true ORDER BY at")
+
+    def _usage(self, condition: str, *values: object) -> list[Entry]:
+        rows = self._query(
+            f"SELECT kind, subject, asset, at, amount FROM usage WHERE {condition}",  # noqa: S608
+            *values,
+        )
+        return [
+            Entry(kind=kind, subject=subject, asset=asset, at=at, amount=int.from_bytes(amount))
+            for kind, subject, asset, at, amount in rows
+        ]
 
     def _escrows(self, condition: str, *values: object) -> list[Escrow]:
         rows = self._query(
@@ -216,22 +244,35 @@ class Store:
             (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             if not tables:
                 self._create(identity)
+            elif self._version() == 1:
+                self._upgrade()
         except sqlite3.DatabaseError as error:
             raise StoreError(f"the signer's store cannot be opened: {error}") from error
         self._check(identity)
 
     def _create(self, identity: bytes) -> None:
-        schema = resources.files("customersigner").joinpath("schema.sql").read_text("utf-8")
         self._connection.executescript(
-            f"BEGIN; {schema}"  # noqa: S608 - a file of this package and twenty bytes in hex
+            f"BEGIN; {_sql('schema')} {_sql('usage')}"  # noqa: S608 - files and twenty bytes in hex
             f" INSERT INTO wallet (identity) VALUES (x'{identity.hex()}');"
             f" PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         )
 
+    def _upgrade(self) -> None:
+        """Add what version 1 did not have: nothing was counted then."""
+        (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+        if application == _APPLICATION:
+            self._connection.executescript(
+                f"BEGIN; {_sql('usage')} PRAGMA user_version = {VERSION}; COMMIT;"
+            )
+
+    def _version(self) -> int:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
     def _check(self, identity: bytes) -> None:
         try:
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            version = self._version()
             if application != _APPLICATION:
                 raise StoreError("this database is no signer's store")
             if version != VERSION:
@@ -241,6 +282,10 @@ class Store:
             raise StoreError(f"the signer's store cannot be opened: {error}") from error
         if known != identity:
             raise StoreError("this store belongs to another seed")
+
+
+def _sql(name: str) -> str:
+    return resources.files("customersigner").joinpath(f"{name}.sql").read_text("utf-8")
 
 
 def _connect(uri: str) -> sqlite3.Connection:
@@ -268,6 +313,16 @@ def _check_mode(path: Path) -> None:
         os.close(descriptor)
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise StoreError(f"{path} must belong to this user and have mode 0600")
+
+
+def _count(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Count, in the place of an earlier entry of this name; forget what no window holds."""
+    connection.execute(
+        "INSERT INTO usage (kind, subject, asset, at, amount) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET at = excluded.at, amount = excluded.amount",
+        (entry.kind, entry.subject, entry.asset, entry.at, entry.amount.to_bytes(64)),
+    )
+    connection.execute("DELETE FROM usage WHERE at < ?", (entry.at - DAY,))
 
 
 def _row(channel: Channel) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ Pure: the caller looks up records. Anything that is not named here is refused.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from customersigner import policy
@@ -18,6 +19,19 @@ from zkchannels.wire.signer import ERRORS, TransactionParams
 
 Lookup = Callable[[bytes], Channel]
 """The record of a channel, or the refusal channel_unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a transaction does to the account, beside its fee.
+
+    defence: it only brings money home; pull: what it can take from the account, in base units of
+    the escrow's asset
+    """
+
+    defence: bool
+    pull: int
+
 
 _WORD: Final = 2**256
 _GAS_LIMIT: Final = 2**64
@@ -34,7 +48,7 @@ def check_numbers(transaction: TransactionParams) -> None:
 
 def check_escrow_call(
     transaction: TransactionParams, escrow: Escrow, account: bytes, lookup: Lookup
-) -> None:
+) -> Effect:
     """Refuse a call of an escrow that is not exactly what the records ask for."""
     try:
         call = calls.decode_call(transaction.data)
@@ -56,11 +70,13 @@ def check_escrow_call(
         raise _not_understood(f"a customer does not call {call.NAME}")
     if transaction.value != value:
         raise _not_understood(f"the value must be {value} wei")
+    opening = isinstance(call, calls.Open | calls.OpenToken | calls.OpenPermit)
+    return Effect(defence=not opening, pull=value)
 
 
 def check_token_call(
     transaction: TransactionParams, escrows: list[Escrow], bound: Callable[[Escrow], int]
-) -> None:
+) -> tuple[Escrow, Effect]:
     """Refuse a call of a token that is not a bounded approval for an escrow that holds it.
 
     `bound` gives the largest approval for an escrow, in base units of the token.
@@ -76,6 +92,7 @@ def check_token_call(
         raise ERRORS.error("escrow_unknown", "the spender is no registered escrow of this token")
     if call.amount > bound(escrow):
         raise _not_understood("the approval exceeds the deposits of the recorded channels")
+    return escrow, Effect(defence=False, pull=call.amount)
 
 
 def _check_open(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from customerd.channels import queries as channels
 from customerd.channels.record import Channel, Status
 from customerd.operations import queries as operations
+from customerd.operations.confirm import ask_signer
 from customerd.operations.queries import AttemptRow
 from customerd.operations.run import Interrupted, Refused, Run, merchant_says
 from customerd.signing.compare import register_escrow
+from customerd.signing.policies import policy_refusal
 from customerd.store.events import Change
 from customerd.store.writes import Writes
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
@@ -107,7 +109,8 @@ async def _propose_and_prove(run: Run, peer: Peer, channel: Channel) -> AttemptR
     run.step("prove")
     try:
         await register_escrow(run.around.gateway, escrow)
-        proof = await run.around.gateway.request(
+        proof = await ask_signer(
+            run,
             signer_wire.ESTABLISH_PROVE,
             signer_wire.EstablishProveParams(
                 channel=channel.channel,
@@ -118,12 +121,15 @@ async def _propose_and_prove(run: Run, peer: Peer, channel: Channel) -> AttemptR
                 merchant_deposit=channel.merchant_deposit,
                 session=proposal.session,
                 operation=run.row.operation,
+                note=run.row.note,
             ),
         )
     except RpcError as error:
         if kind_of(error) == "bad_key":
             raise Refused("merchant_misbehaved", error.message) from None
-        if kind_of(error) in ("policy_refused", "invalid", "already_different", "out_of_order"):
+        if kind_of(error) == "policy_refused":
+            raise Refused(*policy_refusal(error)) from None
+        if kind_of(error) in ("invalid", "already_different", "out_of_order"):
             raise Refused("policy_refused", error.message) from None
         raise Interrupted(error.message) from None
     attempt = AttemptRow(

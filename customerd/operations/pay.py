@@ -9,6 +9,7 @@ from __future__ import annotations
 from customerd.channels import queries as channels
 from customerd.channels.record import Channel, Status
 from customerd.operations import queries as operations
+from customerd.operations.confirm import ask_signer
 from customerd.operations.queries import AttemptRow
 from customerd.operations.run import Interrupted, Refused, Run, merchant_says, storable
 from customerd.recovery import queries as recovery
@@ -113,7 +114,8 @@ async def _propose_and_prove(
         raise
     run.step("prove")
     try:
-        proof = await run.around.gateway.request(
+        proof = await ask_signer(
+            run,
             signer_wire.PAY_PROVE,
             signer_wire.PayProveParams(
                 channel=channel.channel,
@@ -123,6 +125,7 @@ async def _propose_and_prove(
                 amount=amount,
                 session=proposal.session,
                 token=channel.token,
+                note=run.row.note,
             ),
         )
     except RpcError as error:
@@ -467,8 +470,6 @@ def _signer_refuses(error: RpcError) -> Exception:
     """Return a refusal for what asking again cannot change, else to ask again."""
     kind = kind_of(error)
     log.warning("signer_refuses", kind=kind, reason=error.message)
-    if kind == "policy_refused":
-        return Refused("policy_refused", error.message)
     if kind in ("invalid", "closing", "channel_unknown", "out_of_order"):
         return Refused("policy_refused", f"the signer refuses: {error.message}")
     return Interrupted(error.message)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.wire.errors import ErrorKinds, kind_of
+from zkchannels.wire.signer import POLICIES, PolicyKind
 
 Retry = Literal["never", "later", "after_change"]
 """`later`: the same call may succeed by itself; `after_change`: something must be mended first."""
@@ -40,6 +41,7 @@ ERRORS = ErrorKinds(
         "spending_limit": "the payment is more than the token's spending limit leaves",
         "invalid_restriction": "a restriction of a token cannot be read",
     }
+    | {name: meaning for name, (_, meaning) in POLICIES.items()}
 )
 
 _RETRY: dict[str, Retry] = {
@@ -58,6 +60,12 @@ _RETRY: dict[str, Retry] = {
     "policy_refused": "after_change",
     "spending_limit": "after_change",
 }
+_POLICY_RETRY: dict[PolicyKind, Retry] = {
+    "temporary": "later",
+    "policy": "after_change",
+    "permanent": "never",
+}
+_RETRY |= {name: _POLICY_RETRY[kind] for name, (kind, _) in POLICIES.items()}
 
 
 _HINTS: dict[str, str] = {
@@ -69,6 +77,17 @@ _HINTS: dict[str, str] = {
     "merchant_unreachable": "try again later",
     "fee_too_high": "try again later, or raise the limit in the configuration",
     "timed_out": "customerctl operation shows how far it is",
+    "policy-confirmation-required": "have somebody at the signer's terminal, or at "
+    "`customersigner confirm`, and try again",
+    "policy-confirmation-declined": "ask the person at the signer; nothing was paid",
+    "policy-destination": "the wallet's account is the only one that money is withdrawn to",
+}
+_HINTS |= {
+    name: "wait; customerctl signer-status shows what is used of each limit"
+    if kind == "temporary"
+    else "customerctl signer-status shows the limits; they are changed in policy.toml at the signer"
+    for name, (kind, _) in POLICIES.items()
+    if name not in _HINTS
 }
 """What to do about an error of this kind, when its place has nothing better to say."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from zkchannels.jsonrpc.method import Method
+from zkchannels.wire.signer import POLICIES
 
 Label = Annotated[
     str,
@@ -86,6 +87,16 @@ class ChainInfo(Result, frozen=True):
     following: bool
 
 
+class PolicyLimit(Result, frozen=True):
+    """One limit of the signer's own, with what is used of it in its window."""
+
+    name: str
+    kind: Literal["temporary", "policy", "permanent"]
+    about: str
+    limit: str | None
+    used: str | None
+
+
 class SignerInfo(Result, frozen=True):
     """The signer, as far as the daemon knows it."""
 
@@ -102,6 +113,8 @@ class SignerInfo(Result, frozen=True):
     """SHA-256 of the paired signer's certificate, hexadecimal; none on a Unix socket."""
     pairing_until: float | None = None
     """Unix time until which a signer may be paired, where that was offered."""
+    limits: list[PolicyLimit] = []
+    """What the signer's policies allow; in `signer-status` alone, while a signer is attached."""
 
 
 class SignerPairParams(Params, frozen=True):
@@ -632,6 +645,7 @@ _SPEND = (
     "merchant_unreachable",
     "merchant_misbehaved",
     "policy_refused",
+    *POLICIES,
     "idempotency_mismatch",
     "cancelled",
 )

@@ -42,6 +42,7 @@ from customerd.rpc.tokens import TokenMethods
 from customerd.signing.compare import register_escrow
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.signing.gateway import Gateway
+from customerd.signing.policies import policy_refusal
 from customerd.store.events import Change, Event, Store
 from customerd.store.writes import Writes
 from customerd.tokens import queries as token_queries
@@ -61,6 +62,7 @@ from zkchannels.jsonrpc.peer import Handlers, Peer
 from zkchannels.service.logging import get_logger
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
 from zkchannels.wire import merchant as wire
+from zkchannels.wire import signer as signer_wire
 from zkchannels.wire.errors import kind_of
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -68,6 +70,8 @@ R = TypeVar("R")
 
 log = get_logger("customerd.rpc")
 
+LIMITS_TIMEOUT = 2.0
+"""Seconds that the signer has to tell its limits; without them the rest is shown."""
 DELAY_IN_MARGINS = 4
 """How many margins an escrow's delay has to last, for every act to be final in time."""
 
@@ -259,9 +263,23 @@ class Owner:
     def _native(self, wei: int | None) -> str | None:
         return None if wei is None else Asset(self._parts.native_symbol, 18, 1).format(wei)
 
-    def signer_status(self, _params: methods.NoParams, peer: Peer) -> methods.SignerInfo:
-        """Show the signer."""
-        return self._signer(scope_of(peer))
+    async def signer_status(self, _params: methods.NoParams, peer: Peer) -> methods.SignerInfo:
+        """Show the signer and, to whom may see everything, its limits."""
+        scope = scope_of(peer)
+        shown = self._signer(scope)
+        if not scope.whole:
+            return shown
+        try:
+            states = await self._parts.gateway.request(
+                signer_wire.POLICY_STATES, signer_wire.Nothing(), timeout=LIMITS_TIMEOUT
+            )
+        except (SignerAway, SignerSlow, DatabaseUnavailable, RpcError):
+            return shown
+        limits = [
+            methods.PolicyLimit(state.name, state.kind, state.about, state.limit, state.used)
+            for state in states.policies
+        ]
+        return msgspec.structs.replace(shown, limits=limits)
 
     def metrics(self, _params: methods.NoParams, peer: Peer) -> methods.Metrics:
         """Show figures in OpenMetrics text."""
@@ -482,8 +500,9 @@ class Owner:
         except (SignerAway, SignerSlow):
             raise failure("safe_mode", "no signer is attached") from None
         except RpcError as error:
-            kind = "merchant_misbehaved" if kind_of(error) == "bad_key" else "policy_refused"
-            raise failure(kind, error.message) from None
+            if kind_of(error) == "bad_key":
+                raise failure("merchant_misbehaved", error.message) from None
+            raise failure(*policy_refusal(error)) from None
 
     async def _check_deposit(
         self, escrow: Escrow, welcome: wire.Welcome, deposit: int, merchant_deposit: int

@@ -166,20 +166,27 @@ class Gateway:
         """Return once a signer is attached and compared."""
         await self._ready.wait()
 
-    async def request(self, method: Method[P, R], params: P) -> R:
-        """Ask the attached signer; raises SignerAway, SignerSlow, or its RpcError."""
+    async def request(self, method: Method[P, R], params: P, *, timeout: float | None = None) -> R:
+        """Ask the attached signer; raises SignerAway, SignerSlow, or its RpcError.
+
+        `timeout`: seconds, where they are others than those of every request.
+        """
         if not self.ready:
             raise SignerAway
-        return await self.request_uncompared(method, params)
+        return await self.request_uncompared(method, params, timeout=timeout)
 
-    async def request_uncompared(self, method: Method[P, R], params: P) -> R:
+    async def request_uncompared(
+        self, method: Method[P, R], params: P, *, timeout: float | None = None
+    ) -> R:
         """Ask a signer that is still being compared; for the comparison alone."""
         self._store.database.require_lease()
         link = self._link
         if link is None:
             raise SignerAway
         try:
-            return await link.peer.request(method, params, timeout=self._settings.request_timeout)
+            return await link.peer.request(
+                method, params, timeout=timeout or self._settings.request_timeout
+            )
         except ConnectionLost:
             raise SignerAway from None
         except RequestTimeout:

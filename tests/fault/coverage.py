@@ -15,13 +15,19 @@ from zkchannels.wire import merchant, signer
 
 _KINDS = {"pay": ("pay", "refund"), "walk": ("recover",)}
 """Operations that a file of steps is for, where that is not its name."""
-_NOT_TAKEN = {("recover", "establish"): "tests/recovery, as it begins with the seed alone"}
+_NOT_TAKEN = {
+    ("recover", "establish"): "tests/recovery, as it begins with the seed alone",
+    ("confirm", "confirm"): "tests/signer, as a person has to be asked",
+    ("confirm", "prove"): "the same, once the person said yes",
+}
 """Steps that no operation here takes, and why."""
 _NOT_SAID = {
     ("signer", "signer.ping"): "said every two seconds, whatever happens",
     ("signer", "recover.sign"): "tests/recovery",
     ("signer", "recover.establish"): "tests/recovery",
     ("signer", "backup.key"): "tests/recovery",
+    ("signer", "confirmation.wait"): "tests/signer, as a person has to be asked",
+    ("signer", "signer.policies"): "said for `signer-status` alone",
     ("merchant", "establish.recover"): "tests/recovery",
     ("signer", "pair.hello"): "tests/link, as it is said before the signer is one",
     ("signer", "pair.prove"): "tests/link",

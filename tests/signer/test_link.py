@@ -67,7 +67,7 @@ async def test_it_attaches_and_serves_a_channel(desk: Desk, worker: Worker, path
         call = caller(await daemon.attached())
         assert daemon.identities == [desk.wallet.identity]
         assert daemon.accounts == [desk.wallet.account.address]
-        assert daemon.policies == [["policy-fee-cap", "policy-destination"]]
+        assert daemon.policies == [["policy-destination", "policy-fee-cap"]]
         assert await call(wire.PING, wire.Nothing()) == wire.Done()
         channel = Channel(call, Merchant(), desk.wallet.account.address)
         await call(wire.ESCROW, channel.merchant.registration)
@@ -214,7 +214,12 @@ async def test_malformed_calls_are_refused_and_the_link_stays(
     daemon = Daemon()
     async with listening(path, daemon), linked(desk, worker, path):
         peer = await daemon.attached()
-        for method in set(wire.METHODS) - {wire.PING, wire.RECORDS, wire.BACKUP_KEY}:
+        for method in set(wire.METHODS) - {
+            wire.PING,
+            wire.RECORDS,
+            wire.BACKUP_KEY,
+            wire.POLICY_STATES,
+        }:
             anything = Method(method.name, wire.Nothing, wire.Done, summary="")
             with pytest.raises(RpcError) as caught:
                 await peer.request(anything, params, timeout=PATIENCE)

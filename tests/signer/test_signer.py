@@ -10,18 +10,20 @@ import msgspec
 import pytest
 
 from customersigner.derivation import Wallet
-from customersigner.policy import Policy
+from customersigner.policy import COIN, Limits, Policy
 from tests.signer.support import (
     CHAIN,
     ENTROPY,
     ESCROW,
     GUARD,
+    UNIT,
     Channel,
     Desk,
     Merchant,
     refused,
 )
 from zkchannels import abacus
+from zkchannels.amounts import Asset
 from zkchannels.escrow import typed_data
 from zkchannels.escrow.ethereum import recover
 from zkchannels.jsonrpc.errors import RpcError
@@ -502,7 +504,8 @@ async def test_a_failing_disk_gives_nothing_away(desk: Desk) -> None:
 @pytest.fixture
 def strict(tmp_path: Path) -> Any:
     """A signer that pays at most 10 at a time, in one escrow."""
-    desk = Desk(tmp_path, policy=Policy(payment_limit=10, escrows=frozenset({ESCROW})))
+    limits = Limits(asset=Asset("ETH", 18, 1), payment=10 * UNIT)
+    desk = Desk(tmp_path, policy=Policy(assets={COIN: limits}, escrows={ESCROW: "coffee"}))
     yield desk
     desk.close()
 
@@ -516,7 +519,7 @@ async def test_policies_refuse_by_name(strict: Desk) -> None:
     other = Merchant(escrow=b"\xe6" * 20)
     for method, params, name in (
         (wire.PAY_PROVE, channel.pay_params(11), "policy-payment-limit"),
-        (wire.ESCROW, other.registration, "policy-escrow"),
+        (wire.ESCROW, other.registration, "policy-escrow-not-allowed"),
     ):
         with pytest.raises(RpcError) as caught:
             await strict.call(method, params)
@@ -531,7 +534,8 @@ async def test_a_payment_made_before_a_stricter_policy_is_repeated(desk: Desk) -
     await channel.establish()
     await channel.prove_pay(500)
     desk.close()
-    desk.policy = Policy(payment_limit=1, escrows=frozenset())
+    limits = Limits(asset=Asset("ETH", 18, 1), payment=0)
+    desk.policy = Policy(assets={COIN: limits}, escrows={})
     desk.open()
     await channel.pay(500)
     assert await refused(desk.call(wire.PAY_PROVE, channel.pay_params(1))) == "policy_refused"

@@ -225,7 +225,7 @@ def test_what_is_not_this_signers_store_is_refused(store: Store, path: Path, dam
     if damage == "identity":
         identity = b"\x2d" * 20
     elif damage == "version":
-        store._connection.execute("PRAGMA user_version = 2")
+        store._connection.execute("PRAGMA user_version = 99")
     elif damage == "application":
         store._connection.execute("PRAGMA application_id = 7")
     store.close()

@@ -13,7 +13,7 @@ from eth_account import Account
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from customersigner.policy import DEFAULT_FEE_CAP, Policy
+from customersigner.policy import DEFAULT_DEFENCE_CAP, DEFAULT_FEE_CAP, Fees, Policy
 from tests.signer.support import CHAIN, ESCROW, GUARD, TOKEN, UNIT, Channel, Desk, Merchant, refused
 from zkchannels.escrow import calls, typed_data
 from zkchannels.escrow.ethereum import checksum, recover
@@ -150,7 +150,11 @@ async def test_a_withdrawal_goes_home(desk: Desk) -> None:
     await desk.channel()
     with pytest.raises(RpcError) as caught:
         await desk.call(wire.TRANSACTION_SIGN, transaction(calls.withdraw(GUARD)))
-    assert caught.value.data == {"kind": "policy_refused", "policy": "policy-destination"}
+    assert caught.value.data == {
+        "kind": "policy_refused",
+        "policy": "policy-destination",
+        "policy_kind": "permanent",
+    }
 
 
 async def test_a_channel_belongs_to_its_escrow(desk: Desk) -> None:
@@ -196,13 +200,19 @@ async def test_other_receivers_are_refused(desk: Desk, to: bytes) -> None:
 
 async def test_fees_are_capped_and_numbers_checked(desk: Desk) -> None:
     """Price times gas stays within the cap; absurd numbers are refused as such."""
-    await desk.channel()
+    channel = await desk.channel()
+    await channel.authorize_establish()
     data = calls.withdraw(desk.wallet.account.address)
-    await signed(desk, data, max_fee=DEFAULT_FEE_CAP // 300_000)
-    params = transaction(data, max_fee=DEFAULT_FEE_CAP // 300_000 + 1)
-    with pytest.raises(RpcError) as caught:
-        await desk.call(wire.TRANSACTION_SIGN, params)
-    assert caught.value.data["policy"] == "policy-fee-cap"
+    await signed(desk, data, max_fee=DEFAULT_DEFENCE_CAP // 300_000)
+    for over in (
+        transaction(data, max_fee=DEFAULT_DEFENCE_CAP // 300_000 + 1),
+        transaction(
+            calls.open_(channel.salt, 50), value=VALUE, max_fee=DEFAULT_FEE_CAP // 300_000 + 1
+        ),
+    ):
+        with pytest.raises(RpcError) as caught:
+            await desk.call(wire.TRANSACTION_SIGN, over)
+        assert caught.value.data["policy"] == "policy-fee-cap"
     for changes in (
         {"tip": 3 * 10**9},
         {"nonce": 2**64},
@@ -216,7 +226,7 @@ async def test_fees_are_capped_and_numbers_checked(desk: Desk) -> None:
 @pytest.fixture
 def free(tmp_path: Path) -> Iterator[Desk]:
     """A signer whose fee cap never speaks."""
-    desk = Desk(tmp_path, policy=Policy(fee_cap=2**400))
+    desk = Desk(tmp_path, policy=Policy(fees=Fees(transaction=2**400, defence=2**400)))
     yield desk
     desk.close()
 

@@ -70,8 +70,30 @@ ERRORS = ErrorKinds(
         "foreign": "a record that was not made from this wallet's secrets for this state",
         "policy_refused": "the signer's own policy refuses; its name is in `policy`",
         "unavailable": "the signer's store cannot be read or written now; nothing was given away",
+        "confirmation_pending": "a person has to say yes first; the question's id is in `question`",
     }
 )
+
+PolicyKind: TypeAlias = Literal["temporary", "policy", "permanent"]
+"""`temporary`: the same request may pass later, with `after` in that many seconds; `policy`: only
+once somebody changes the policy at the signer; `permanent`: never."""
+
+POLICIES: dict[str, tuple[PolicyKind, str]] = {
+    "policy-payment-limit": ("policy", "the payment is larger than the signer ever allows"),
+    "policy-hour-limit": ("temporary", "the payments of one hour have reached their limit"),
+    "policy-day-limit": ("temporary", "the payments of one day have reached their limit"),
+    "policy-deposit-limit": ("policy", "the deposit is larger than the signer ever allows"),
+    "policy-deposit-day-limit": ("temporary", "the deposits of one day have reached their limit"),
+    "policy-asset-not-allowed": ("policy", "the signer has no limits for this asset"),
+    "policy-escrow-not-allowed": ("policy", "the escrow is not on the signer's list"),
+    "policy-merchant-not-allowed": ("policy", "the merchant is not on the signer's list"),
+    "policy-fee-cap": ("policy", "the transaction could cost more than the signer allows"),
+    "policy-fee-day-limit": ("temporary", "the fees of one day have reached their limit"),
+    "policy-destination": ("permanent", "money goes to the wallet's own account alone"),
+    "policy-confirmation-required": ("temporary", "a person has to confirm; nobody answered"),
+    "policy-confirmation-declined": ("permanent", "the person at the signer said no"),
+}
+"""Every policy that `policy_refused` may name, with what its refusal means."""
 
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,6 +202,7 @@ class EstablishProveParams(Request, frozen=True):
     merchant_deposit: Balance
     session: Bytes16
     operation: Bytes16
+    note: str = ""
 
 
 class EstablishProof(Answer, frozen=True):
@@ -236,6 +259,8 @@ class PayProveParams(Request, frozen=True):
     amount: SignedAmount
     session: Bytes16
     token: Bytes96
+    note: str = ""
+    """What the owner wrote about it; shown to the person who has to confirm it."""
 
 
 class PayProof(Answer, frozen=True):
@@ -388,6 +413,36 @@ class RecoverPayParams(Request, frozen=True):
     guard: Bytes20
 
 
+class ConfirmationParams(Request, frozen=True):
+    """Waits for the person's answer to a question that `confirmation_pending` named."""
+
+    question: Bytes16
+
+
+class Confirmation(Answer, frozen=True):
+    """What the person said; `unanswered` when nobody did in time. After a yes the request that
+    had to be confirmed is asked again."""
+
+    answer: Literal["yes", "no", "unanswered"]
+
+
+class PolicyState(Answer, frozen=True):
+    """One limit in force. Amounts are text like "0.05 ETH"; absent where they mean nothing."""
+
+    name: str
+    kind: PolicyKind
+    about: str
+    """The asset, or what else the limit is about."""
+    limit: str | None = None
+    used: str | None = None
+
+
+class PolicyStates(Answer, frozen=True):
+    """All limits in force."""
+
+    policies: list[PolicyState]
+
+
 class BackupKey(Answer, frozen=True):
     """Key of the wallet's backups, derived from the seed and good for nothing else."""
 
@@ -527,6 +582,7 @@ ESTABLISH_PROVE = Method(
         "out_of_order",
         "invalid",
         "policy_refused",
+        "confirmation_pending",
         "unavailable",
     ),
 )
@@ -557,6 +613,7 @@ PAY_PROVE = Method(
         "closing",
         "invalid",
         "policy_refused",
+        "confirmation_pending",
         "unavailable",
     ),
 )
@@ -661,6 +718,20 @@ BACKUP_KEY = Method(
     summary="Give the key that opens this wallet's backups.",
 )
 
+CONFIRMATION_WAIT = Method(
+    "confirmation.wait",
+    ConfirmationParams,
+    Confirmation,
+    summary="Ask the person at the signer, and wait for the answer.",
+    errors=("out_of_order",),
+)
+POLICY_STATES = Method(
+    "signer.policies",
+    Nothing,
+    PolicyStates,
+    summary="Show the limits in force and what is used of them.",
+)
+
 LINK_METHODS = (LINK_HELLO, LINK_ATTACH, PAIR_HELLO, PAIR_PROVE)
 METHODS = (
     PING,
@@ -682,4 +753,6 @@ METHODS = (
     RECOVER_ESTABLISH,
     RECOVER_PAY,
     BACKUP_KEY,
+    CONFIRMATION_WAIT,
+    POLICY_STATES,
 )
