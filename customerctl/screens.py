@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from customerctl.words import age, clock, duration, lines_of
+from customerctl.words import STEPS, age, clock, duration, lines_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ _STATUSES: dict[str, Mood] = {
     "running": "warning",
     "queued": "dim",
 }
+_WAITING = {"confirm": STEPS["pay", "confirm"]}
+"""Steps in which an operation waits for somebody."""
 _CHAIN_STATUSES: dict[str, Mood] = {"expiring": "bad", "closing": "warning"}
 
 
@@ -130,12 +132,18 @@ def _unfinished(operation: Result) -> list[Block]:
     sentence = f"{_what(operation)}: {operation['status']}"
     if operation["status"] in ("refused", "cancelled"):
         error = operation["error"]
-        reason = f"; {error['message']} ({error['kind']})" if error else ""
+        reason = f"; {_reason(error)}" if error else ""
         return [Line(f"✗ {sentence}{reason}", "bad")]
     return [
         Line(f"{sentence}; the daemon goes on with it"),
         Line(f"  customerctl wait {operation['operation']}", "dim", whole=True),
     ]
+
+
+def _reason(error: Result) -> str:
+    """Write a refusal with its kind, which a policy's own words name already."""
+    message, kind = str(error["message"]), str(error["kind"])
+    return message if kind in message else f"{message} ({kind})"
 
 
 def _what(operation: Result) -> str:
@@ -424,7 +432,7 @@ def _progress(operation: Result) -> Cell:
     status = operation["status"]
     words = status
     if status == "running" and operation["step"]:
-        words = f"running: {operation['step']}"
+        words = _WAITING.get(operation["step"], f"running: {operation['step']}")
     elif operation["error"]:
         words = f"{status}: {operation['error']['kind']}"
     elif operation["receipt"] is False:
@@ -440,15 +448,15 @@ def _operation(operation: Result) -> list[Block]:
     if operation["status"] in ("done", "refused", "cancelled"):
         rows.append(("ended", f"{clock(operation['updated'])}, after {_took(operation)}"))
     if operation["error"]:
-        error = operation["error"]
-        rows.append(("reason", (f"{error['message']} ({error['kind']})", "bad")))
+        rows.append(("reason", (_reason(operation["error"]), "bad")))
     if operation["receipt"] is not None:
         receipt: Cell = "yes" if operation["receipt"] else ("none; it is paid", "warning")
         rows.append(("receipt", receipt))
     for line in lines_of(operation["service_note"] or ""):
         if line:
             rows.append(("note" if rows[-1][0] not in ("note", "") else "", line))
-    title = f"{_what(operation)}: {operation['status']}"
+    waiting = _WAITING.get(operation["step"]) if operation["status"] == "running" else None
+    title = f"{_what(operation)}: {waiting or operation['status']}"
     steps: list[list[Cell]] = [
         [
             step["name"],

@@ -45,7 +45,7 @@ async def ask_signer(run: Run, method: Method[P, R], params: P) -> R:
         raise Interrupted(error.message) from None
     if said.answer != "yes":
         name = _OUTCOMES[said.answer]
-        raise Refused(name, wire.POLICIES[name][1])
+        raise Refused(name, f"{wire.POLICIES[name][1]} ({name})")
     run.step("prove")
     try:
         return await _ask(run, method, params)

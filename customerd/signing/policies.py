@@ -14,7 +14,7 @@ def policy_refusal(error: RpcError) -> tuple[str, str]:
     if name not in POLICIES:
         return "policy_refused", error.message
     _, meaning = POLICIES[name]
-    return name, f"{meaning}: {error.message}{_again(error)}"
+    return name, f"{meaning} ({name}): {error.message}{_again(error)}"
 
 
 def _again(error: RpcError) -> str:
