@@ -164,12 +164,11 @@ class Policy:
                 if entry.amount > limit:
                     raise refused(name, f"at most {asset.format(limit)} at a time")
                 continue
-            held = usage.held(before, length, entry.at)
-            room = limit - entry.amount + held
-            wait = usage.wait(entry.kind, entry.asset, length, entry.at, room)
+            wait = usage.wait(entry, length, limit - entry.amount, without=before)
             if wait > late:
                 late = wait
-                used = usage.total(entry.kind, entry.asset, length, entry.at) - held
+                used = usage.total(entry.kind, entry.asset, length, entry.at)
+                used -= usage.held(before, length, entry.at)
                 left = asset.format(max(0, limit - used))
                 hours = length // HOUR
                 refusal = refused(

@@ -86,13 +86,17 @@ class Window:
                 self._total -= amount
                 return
 
-    def wait(self, now: int, room: int) -> int:
-        """Seconds until the window holds no more than `room`, if nothing more is counted."""
-        left = self.total(now)
+    def wait(self, now: int, room: int, *, without: Entry | None) -> int:
+        """Seconds until the window holds no more than `room`, one entry left out of it.
+
+        0: it does so now. Nothing more is counted meanwhile.
+        """
+        held = 0 if without is None or now - without.at > self._length else without.amount
+        left = self.total(now) - held
         if left <= room:
             return 0
         for second, amount in self._seconds:
-            left -= amount
+            left -= amount - (held if without is not None and second == without.at else 0)
             if left <= room:
                 return second + self._length + 1 - now
         return self._length + 1
@@ -118,9 +122,10 @@ class Usage:
         """What the last hour or day holds."""
         return self._window(kind, asset, length).total(now)
 
-    def wait(self, kind: Kind, asset: bytes, length: int, now: int, room: int) -> int:
-        """Seconds until the last hour or day holds no more than `room`; 0: it does now."""
-        return self._window(kind, asset, length).wait(now, room)
+    def wait(self, entry: Entry, length: int, room: int, *, without: Entry | None) -> int:
+        """Seconds from an entry's until the window it is for holds no more than `room`."""
+        window = self._window(entry.kind, entry.asset, length)
+        return window.wait(entry.at, room, without=without)
 
     def held(self, entry: Entry | None, length: int, now: int) -> int:
         """What an entry takes up of a window at a second."""
