@@ -282,20 +282,16 @@ class Gateway:
         self.since = time.time()
         log.info("signer_attached", generation=link.generation, identity=checksum(link.identity))
         try:
-            await self._compare(self)
-            self.compared = True
-            self._ready.set()
-            self._on_ready()
             async with asyncio.TaskGroup() as group:
-                # Beside it, not before it: a slow database must not hide that the signer left.
-                recording = group.create_task(self._record("ready", link))
-                await self._keep_alive(link)
-                recording.cancel()
-        except (SignerAway, SignerSlow, DatabaseUnavailable, RpcError) as error:
-            log.warning("signer_not_compared", reason=str(error) or type(error).__name__)
-        except Exception:
-            # A record that cannot be compared must not end the daemon that defends the others.
-            log.exception("signer_not_compared")
+                # Beside all else: neither a comparison nor a slow database may hide that it left.
+                watching = group.create_task(self._keep_alive(link))
+                if await self._brought_together():
+                    self._ready.set()
+                    self._on_ready()
+                    recording = group.create_task(self._record("ready", link))
+                    await watching
+                    recording.cancel()
+                link.peer.abort()
         finally:
             self._link = None
             self._ready.clear()
@@ -305,8 +301,22 @@ class Gateway:
             log.warning("signer_lost", generation=link.generation, message="safe mode")
         await self._record("lost", link)
 
+    async def _brought_together(self) -> bool:
+        """Compare with the signer that is attached; return whether it may be asked to spend."""
+        try:
+            await self._compare(self)
+        except (SignerAway, SignerSlow, DatabaseUnavailable, RpcError) as error:
+            log.warning("signer_not_compared", reason=str(error) or type(error).__name__)
+            return False
+        except Exception:
+            # A record that cannot be compared must not end the daemon that defends the others.
+            log.exception("signer_not_compared")
+            return False
+        self.compared = True
+        return True
+
     async def _keep_alive(self, link: Link) -> None:
-        """Return when the link ended, or nothing came back for as long as a signer may be silent.
+        """End the link when nothing came back for as long as a signer may be silent.
 
         The pings run beside all requests and are answered while these are waited for: a slow
         request is no dead signer.
@@ -323,7 +333,7 @@ class Gateway:
             try:
                 await link.peer.request(wire.PING, wire.Nothing(), timeout=patience)
             except (ConnectionLost, RequestTimeout):
-                return
+                link.peer.abort()
 
     async def _record(self, kind: str, link: Link) -> None:
         async def body(change: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.link.between import Cable, Loopback, Wire, may_make_networks
 from tests.link.parts import Daemon, Signer
 
 _NUMBERS = itertools.count(1)
@@ -55,3 +56,14 @@ def new_signer(place: Path) -> Iterator[SignerMaker]:
 def signer(new_signer: SignerMaker) -> Signer:
     """A signer that is not paired."""
     return new_signer()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """A cable between two network namespaces, where this process may make them."""
+    if may_make_networks():
+        with Cable() as cable:
+            yield cable
+        return
+    with Loopback() as loopback:
+        yield loopback

@@ -49,17 +49,24 @@ class Daemon:
     """One customerd with a database and without a chain."""
 
     def __init__(
-        self, directory: Path, dsn: str, *, sockets: str = "", signer: str = "", name: str = ""
+        self,
+        directory: Path,
+        dsn: str,
+        *,
+        host: str = "127.0.0.1",
+        sockets: str = "",
+        signer: str = "",
     ) -> None:
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.directory = directory
         self.socket = directory / "customerd.sock"
         self.signer_socket = directory / "signer.sock"
-        self.port = free_port()
+        self.port = free_port(host)
+        self.dsn = dsn
         config = directory / "customerd.toml"
         config.write_text(
             f'[sockets]\nrpc = "{self.socket}"\nsigner = "{self.signer_socket}"\n'
-            + (sockets or f'signer_tls = "127.0.0.1:{self.port}"\n')
+            + (sockets or f'signer_tls = "{host}:{self.port}"\n')
             + f'[database]\ndsn = "{dsn}"\nlease = "2s"\n'
             '[chain]\nendpoints = ["http://127.0.0.1:9"]\n'
             f'[guard]\nkey = "{directory / "guard.key"}"\n'
@@ -67,7 +74,7 @@ class Daemon:
         )
         self.config = config
         command = [sys.executable, "-m", "customerd", "--config", str(config)]
-        self.service = Service(name or "customerd", command, log=directory / "customerd.log")
+        self.service = Service("customerd", command, log=directory / "customerd.log")
 
     def rpc(self, method: str, /, **params: Any) -> Any:
         """Call the owner RPC."""
@@ -78,9 +85,18 @@ class Daemon:
         """Offer a pairing and return its line."""
         return str(self.rpc("signer-pair", **params)["line"])
 
-    def log(self, event: str) -> list[dict[str, Any]]:
-        """The logged lines of one event."""
-        return events(self.service.log, event)
+    def refused(self, method: str, /, **params: Any) -> str:
+        """Call what must be refused; return the kind of the error."""
+        try:
+            self.rpc(method, **params)
+        except RpcError as error:
+            assert isinstance(error.data, dict)
+            return str(error.data["kind"])
+        raise AssertionError(f"{method} was not refused")
+
+    def logged(self, event: str) -> dict[str, Any]:
+        """Wait until an event was logged and return its first line."""
+        return logged(self.service.log, event)
 
     def until(self, holds: Callable[[Any], object]) -> Any:
         """Return the signer's status once the condition holds, looking at every event."""
@@ -170,13 +186,18 @@ class Signer:
 
     def logged(self, event: str) -> dict[str, Any]:
         """Wait until an event was logged and return its first line."""
-        ends = time.monotonic() + PATIENCE
-        pause = select.poll()
-        while time.monotonic() < ends:
-            if found := self.log(event):
-                return found[0]
-            pause.poll(20)
-        raise AssertionError(f"no {event}: {self.service.log.read_text()[-4000:]}")
+        return logged(self.service.log, event)
+
+
+def logged(log: Path, event: str) -> dict[str, Any]:
+    """Wait until an event is in a log file and return its first line."""
+    ends = time.monotonic() + PATIENCE
+    pause = select.poll()
+    while time.monotonic() < ends:
+        if found := events(log, event):
+            return found[0]
+        pause.poll(20)
+    raise AssertionError(f"no {event}: {log.read_text()[-4000:]}")
 
 
 def events(log: Path, event: str) -> list[dict[str, Any]]:
