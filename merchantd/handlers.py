@@ -227,6 +227,7 @@ class MerchantHandlers:
             return answer
         if await self._records.refused(channel, commitments):
             raise _bad_proof()
+        self._check_records()
         try:
             accepted = verify_establish(
                 self._key,

@@ -62,6 +62,13 @@ class Witness:
         if name != self._installation:
             raise KeyMismatch(f"{self._path} belongs to another database")
         self._written = remembered
+        self.compare(reached, trust)
+
+    def compare(self, reached: tuple[int, int], trust: Trust) -> None:
+        """Lose the trust in records that are behind what was remembered."""
+        remembered = self._written
+        if remembered is None:
+            return
         if any(ours < theirs for ours, theirs in zip(reached, remembered, strict=True)):
             trust.lose(
                 f"{remembered[0]} verdicts and {remembered[1]} locks were recorded once, now there "
@@ -76,11 +83,18 @@ class Witness:
 
 
 async def keep_witness(records: Records, witness: Witness, trust: Trust) -> None:
-    """Write down how far the records are, again and again, until cancelled."""
+    """Write down how far the records are, again and again, until cancelled.
+
+    They may go back under a merchant at work, too: by a failover that drops the last commits.
+    """
     troubled = False
-    while not trust.reason:
+    while True:
         try:
-            await asyncio.to_thread(witness.write, await records.reached())
+            reached = await records.reached()
+            witness.compare(reached, trust)
+            if trust.reason:
+                return
+            await asyncio.to_thread(witness.write, reached)
             troubled = False
         except (DatabaseUnavailable, SecretFileError) as error:
             if not troubled:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import psycopg
 
-from tests.merchantd.support import Channel, Customer, MerchantSite, Step, until
+from tests.merchantd.support import (
+    Channel,
+    Customer,
+    MerchantSite,
+    Step,
+    refusal,
+    refused,
+    until,
+)
 from zkchannels.devnet.accounts import DEV_KEYS
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.wire import merchant as wire
@@ -120,3 +130,49 @@ async def test_secret_in_an_interrupted_answer_disputes(site: MerchantSite) -> N
         return site.channel(channel.number).merchant_balance == 1_000
 
     await until(disputed)
+
+
+async def test_records_that_go_back_under_a_merchant_at_work(site: MerchantSite) -> None:
+    """After a failover that dropped the newest records nothing new is signed, in open sessions too.
+
+    The establishment that was dropped would get a second first state, on one deposit.
+    """
+    site.start()
+    customer = Customer(site, DEV_KEYS[1])
+    witness = site.folder / "merchant.witness"
+    async with customer.connect() as peer:
+        await customer.establish(peer, 1_000)
+        channel = customer.new_channel(100)
+        session = await customer.propose(peer, channel)
+        proof = await customer.establish_proof(peer, channel, session)
+
+        async def witnessed() -> bool:
+            ((verdicts, locks),) = site.sql(_REACHED)
+            return witness.exists() and witness.read_text().split()[1:] == [
+                str(verdicts),
+                str(locks),
+            ]
+
+        await until(witnessed)
+        remembered = witness.read_text()
+        site.sql(
+            "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM verdict"
+            " WHERE number = (SELECT max(number) FROM verdict); COMMIT"
+        )
+
+        proposal = wire.PayProposeParams(amount=1, note="")
+
+        async def noticed() -> bool:
+            asked: Awaitable[wire.Proposal] = peer.request(wire.PAY_PROPOSE, proposal)
+            return await refusal(asked) == "later"
+
+        await until(noticed)
+        with refused("later"):
+            await peer.request(wire.ESTABLISH_PROVE, proof)
+        assert witness.read_text() == remembered
+
+
+_REACHED = (
+    "SELECT (SELECT coalesce(max(number), 0) FROM verdict),"
+    " (SELECT coalesce(max(number), 0) FROM lock)"
+)
