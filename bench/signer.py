@@ -1,0 +1,266 @@
+"""The signer: how its loss and return are felt, what its hop costs, what it needs of a device.
+
+`python bench/signer.py [--json] [--rounds N]`: a whole network of real processes. The signer is
+killed and started, suspended and continued; then it serves a bare peer over its socket, beside a
+process that echoes through the same code. Exit status 1 when a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from zkchannels.devnet.network import Network
+from zkchannels.devnet.service import Service
+from zkchannels.jsonrpc.client import BlockingClient
+from zkchannels.jsonrpc.errors import RpcError
+from zkchannels.jsonrpc.peer import Handlers, Peer
+from zkchannels.jsonrpc.server import connect_unix, serve
+from zkchannels.wire import signer as wire
+
+START_TARGET = 1.0
+MEMORY_TARGET = 80.0
+FIRST_PAYMENT_TARGET = 3.0
+"""Times a normal payment of the same run."""
+PAYMENTS = 60
+WARM_UP = 20
+PINGS = 2000
+HOPS = 3
+"""Requests to the signer per payment: prove, authorize, complete."""
+LAST = b"\xff" * 32
+
+
+class Desk:
+    """The owner of a running network, with one channel."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.client = BlockingClient(str(network.socket), timeout=60)
+        self.events = BlockingClient(str(network.socket), timeout=60)
+        self.establish()
+        self.events.call("subscribe", {"topics": ["signer"]})
+
+    def establish(self) -> None:
+        """Open the channel."""
+        address = self.network.merchants["coffee"].address
+        params = {"merchant": address, "deposit": "1 ETH", "label": "b", "wait": False}
+        operation = self.client.call("establish", params)["operation"]
+        while True:
+            self.network.chain.mine()
+            try:
+                self.client.call("wait", {"operation": operation, "timeout": 0.2})
+                break
+            except RpcError:
+                continue
+
+    def pay(self) -> float:
+        """Make a payment; return its seconds."""
+        began = time.perf_counter()
+        self.client.call("pay", {"label": "b", "amount": 1000})
+        return time.perf_counter() - began
+
+    def told(self, kind: str) -> float:
+        """Return when the daemon's next event about its signer of this kind was here."""
+        for _, event in self.events.notifications():
+            if event["kind"] == kind:
+                return time.perf_counter()
+        raise RuntimeError("the daemon is gone")
+
+
+def lost_and_back(
+    desk: Desk, rounds: int, lose: Callable[[], None], back: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Return the seconds until the gate was closed, until it was open, and of the first payment."""
+    found: dict[str, list[float]] = {"safe": [], "ready": [], "first": []}
+    for _ in range(rounds):
+        began = time.perf_counter()
+        lose()
+        found["safe"].append(desk.told("lost") - began)
+        began = time.perf_counter()
+        back()
+        found["ready"].append(desk.told("ready") - began)
+        found["first"].append(desk.pay())
+    return found
+
+
+def memory(pid: int) -> dict[str, float]:
+    """Return a process' memory in MiB, now and at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return {
+        name: int(fields[field].split()[0]) / 1024
+        for name, field in (("resident", "VmRSS"), ("peak", "VmHWM"))
+    }
+
+
+def bare_start(rounds: int) -> list[float]:
+    """Return the seconds of a Python that does nothing."""
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        times.append(time.perf_counter() - began)
+    return times
+
+
+# -- the hop --------------------------------------------------------------------------------------
+
+
+async def round_trips(peer: Peer, method: Any, params: Any) -> float:
+    """Return the median microseconds of a request and its answer."""
+    times = []
+    for _ in range(PINGS):
+        began = time.perf_counter()
+        await peer.request(method, params, timeout=30)
+        times.append((time.perf_counter() - began) * 1e6)
+    return statistics.median(times)
+
+
+@asynccontextmanager
+async def accepted(path: Path) -> AsyncIterator[asyncio.Queue[Peer]]:
+    """Serve a socket at which signers introduce themselves; it yields those that did."""
+    arrived: asyncio.Queue[Peer] = asyncio.Queue()
+
+    def attach(_params: wire.LinkAttachParams, peer: Peer) -> wire.Attached:
+        arrived.put_nowait(peer)
+        return wire.Attached(1, 2.0, 30.0)
+
+    handlers = Handlers()
+    handlers.register(
+        wire.LINK_HELLO, lambda _params, _peer: wire.LinkChallenge(secrets.token_bytes(32))
+    )
+    handlers.register(wire.LINK_ATTACH, attach)
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(path))
+    async with serve(bound, lambda: Peer(handlers), grace=0.2):
+        yield arrived
+
+
+async def hop(network: Network) -> dict[str, float]:
+    """Return microseconds per round trip: to an echo, to the signer, to the signer's worker."""
+    async with accepted(network.signer_socket) as arrived:
+        signer = await asyncio.wait_for(arrived.get(), 60)
+        command = [sys.executable, __file__, "--echo", str(network.signer_socket)]
+        echo = Service("echo", command, log=network.directory / "echo.log")
+        echo.launch()
+        try:
+            bare = await asyncio.wait_for(arrived.get(), 60)
+            found: dict[str, list[float]] = {"echo": [], "ping": [], "record": []}
+            for _ in range(5):  # taking turns, so that noise meets them alike
+                found["echo"].append(await round_trips(bare, wire.PING, wire.Nothing()))
+                found["ping"].append(await round_trips(signer, wire.PING, wire.Nothing()))
+                asked = wire.RecordsParams(LAST, 1)
+                found["record"].append(await round_trips(signer, wire.RECORDS, asked))
+        finally:
+            echo.kill()
+    return {name: min(times) for name, times in found.items()}
+
+
+async def echo(path: str) -> None:
+    """Be a peer that answers at once, as a signer would dial."""
+    handlers = Handlers()
+    handlers.register(wire.PING, lambda _params, _peer: wire.Done())
+    peer = await connect_unix(Path(path), handlers)
+    await peer.request(wire.LINK_HELLO, wire.LinkHelloParams(wire.LINK_VERSION, bytes(20)))
+    await peer.request(wire.LINK_ATTACH, wire.LinkAttachParams(bytes(65), bytes(20)))
+    await peer.wait_closed()
+
+
+# -- all of it ------------------------------------------------------------------------------------
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Run a network, measure, and return the figures."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as directory,
+        Network(Path(directory), merchants=("coffee",)) as network,
+    ):
+        desk, service = Desk(network), network.signer
+        normal = [desk.pay() for _ in range(WARM_UP + PAYMENTS)][WARM_UP:]
+        device = memory(service.pid)
+        killed = lost_and_back(desk, rounds, service.kill, service.launch)
+        usual = statistics.median([*normal, *(desk.pay() for _ in range(PAYMENTS))])
+        cut = lost_and_back(
+            desk,
+            max(2, rounds // 3),
+            lambda: os.kill(service.pid, signal.SIGSTOP),
+            lambda: os.kill(service.pid, signal.SIGCONT),
+        )
+        network.daemon.stop()
+        trips = asyncio.run(hop(network))
+    bare = statistics.median(bare_start(rounds))
+    added = HOPS * trips["record"] / 1000
+    return {
+        "start_to_attached_s": _spread(killed["ready"]) | {"target": START_TARGET},
+        "start_beside_bare_python": statistics.median(killed["ready"]) / bare,
+        "memory_mib": device | {"target": MEMORY_TARGET},
+        "killed_to_safe_mode_s": _spread(killed["safe"]),
+        "silent_to_safe_mode_s": _spread(cut["safe"]),
+        "continued_to_ready_s": _spread(cut["ready"]),
+        "payment_ms": usual * 1000,
+        "first_payment_ratio": {
+            "restarted": statistics.median(killed["first"]) / usual,
+            "restarted_worst": max(killed["first"]) / usual,
+            "continued": statistics.median(cut["first"]) / usual,
+            "target": FIRST_PAYMENT_TARGET,
+        },
+        "round_trip_us": trips,
+        "round_trip_beside_echo": trips["record"] / trips["echo"],
+        "added_per_payment_ms": added,
+        "added_share_of_payment": added / (usual * 1000),
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "max": max(values)}
+
+
+def missed(result: dict[str, Any]) -> list[str]:
+    """Return the names of the targets that were missed."""
+    held = {
+        "start_to_attached_s": result["start_to_attached_s"]["median"] <= START_TARGET,
+        "memory_mib": result["memory_mib"]["resident"] <= MEMORY_TARGET,
+        "first_payment_ratio": result["first_payment_ratio"]["restarted"] <= FIRST_PAYMENT_TARGET,
+    }
+    return [name for name, holds in held.items() if not holds]
+
+
+def main() -> int:
+    """Measure, print, and return 1 when a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--echo", metavar="PATH", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.echo is not None:
+        asyncio.run(echo(options.echo))
+        return 0
+    result = measure(options.rounds)
+    result["missed"] = missed(result)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(name, value)
+    return 1 if result["missed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
