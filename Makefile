@@ -11,7 +11,7 @@ python := .venv/bin/python
 # pytest's own options, for instance: make test PYTEST="-k store -x"
 PYTEST ?=
 
-.PHONY: help check test test-fault test-flood test-model soak demo devnet bench clean environment demo-environment static
+.PHONY: help check test test-fault test-flood test-model test-signer soak demo devnet bench clean environment demo-environment static
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,11 @@ test-fault: environment ## every crash point and every cut, and the nine failure
 test-flood: environment ## 10,000 half-open connections, and one customer who pays
 	@ANVIL="$$(tools/anvil)" && export ANVIL ADVERSARY_FLOOD=10000 && \
 	ulimit -n "$$(ulimit -Hn)" && $(python) -m pytest tests/adversary/test_customer_floods.py $(PYTEST)
+
+test-signer: environment ## the signer, its link, tokens and what a thief gets; the gate's table; the signer's figures
+	@ANVIL="$$(tools/anvil)" && export ANVIL && \
+	$(python) -m pytest tests/signer tests/link tests/tokens tests/thief $(PYTEST) && \
+	$(python) -m tools.generate_gate_docs --print && $(python) bench/signer.py
 
 MINUTES ?= 60
 soak: environment ## random histories of a whole network for MINUTES; the last line says what was lost

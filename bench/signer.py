@@ -19,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,14 @@ from zkchannels.devnet.service import Service
 from zkchannels.jsonrpc.client import BlockingClient
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.peer import Handlers, Peer
-from zkchannels.jsonrpc.server import connect_unix, serve
+from zkchannels.jsonrpc.server import connect_tls, connect_unix, serve, serve_tls
+from zkchannels.service.certificate import ensure_pair
+from zkchannels.service.secretfile import write_secret
+from zkchannels.service.tls import (
+    own_certificate,
+    pinning_client_context,
+    pinning_server_context,
+)
 from zkchannels.wire import signer as wire
 
 START_TARGET = 1.0
@@ -132,10 +139,8 @@ async def round_trips(peer: Peer, method: Any, params: Any) -> float:
     return statistics.median(times)
 
 
-@asynccontextmanager
-async def accepted(path: Path) -> AsyncIterator[asyncio.Queue[Peer]]:
-    """Serve a socket at which signers introduce themselves; it yields those that did."""
-    arrived: asyncio.Queue[Peer] = asyncio.Queue()
+def introductions(arrived: asyncio.Queue[Peer]) -> Handlers:
+    """Return a daemon's answers to signers that introduce themselves; they are put on a queue."""
 
     def attach(_params: wire.LinkAttachParams, peer: Peer) -> wire.Attached:
         arrived.put_nowait(peer)
@@ -146,38 +151,77 @@ async def accepted(path: Path) -> AsyncIterator[asyncio.Queue[Peer]]:
         wire.LINK_HELLO, lambda _params, _peer: wire.LinkChallenge(secrets.token_bytes(32))
     )
     handlers.register(wire.LINK_ATTACH, attach)
-    path.unlink(missing_ok=True)
+    return handlers
+
+
+async def over_unix(network: Network) -> dict[str, float]:
+    """Measure the signer and an echo on a Unix socket."""
+    arrived: asyncio.Queue[Peer] = asyncio.Queue()
+    handlers = introductions(arrived)
+    network.signer_socket.unlink(missing_ok=True)
     bound = socket.socket(socket.AF_UNIX)
-    bound.bind(str(path))
+    bound.bind(str(network.signer_socket))
     async with serve(bound, lambda: Peer(handlers), grace=0.2):
-        yield arrived
+        return await hop(network, arrived, ["--unix", str(network.signer_socket)])
 
 
-async def hop(network: Network) -> dict[str, float]:
-    """Return microseconds per round trip: to an echo, to the signer, to the signer's worker."""
-    async with accepted(network.signer_socket) as arrived:
-        signer = await asyncio.wait_for(arrived.get(), 60)
-        command = [sys.executable, __file__, "--echo", str(network.signer_socket)]
-        echo = Service("echo", command, log=network.directory / "echo.log")
-        echo.launch()
+async def over_tls(network: Network) -> dict[str, float]:
+    """Measure the same on a loopback connection with TLS, both certificates pinned."""
+    arrived: asyncio.Queue[Peer] = asyncio.Queue()
+    handlers = introductions(arrived)
+    own, device = network.directory / "link.pem", network.signer_directory / "link.pem"
+    ensure_pair(own, "customerd", "server")
+    ensure_pair(device, "customersigner", "client")
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    address = f"127.0.0.1:{listening.getsockname()[1]}"
+    paired = {"address": address, "certificate": b64encode(own_certificate(own)).decode()}
+    write_secret(network.signer_directory / "daemon.json", json.dumps(paired).encode())
+    command = network.signer_command[: network.signer_command.index("--socket")]
+    signer = Service("paired signer", command, log=network.directory / "paired.log")
+    context = pinning_server_context(own, pinned=own_certificate(device))
+    network.signer.stop()
+    async with (
+        asyncio.TaskGroup() as group,
+        serve_tls(listening, lambda: Peer(handlers), context, group, grace=0.2),
+    ):
+        signer.launch()
         try:
-            bare = await asyncio.wait_for(arrived.get(), 60)
-            found: dict[str, list[float]] = {"echo": [], "ping": [], "record": []}
-            for _ in range(5):  # taking turns, so that noise meets them alike
-                found["echo"].append(await round_trips(bare, wire.PING, wire.Nothing()))
-                found["ping"].append(await round_trips(signer, wire.PING, wire.Nothing()))
-                asked = wire.RecordsParams(LAST, 1)
-                found["record"].append(await round_trips(signer, wire.RECORDS, asked))
+            return await hop(network, arrived, ["--tls", address, str(own), str(device)])
         finally:
-            echo.kill()
+            signer.kill()
+
+
+async def hop(network: Network, arrived: asyncio.Queue[Peer], dial: list[str]) -> dict[str, float]:
+    """Return microseconds per round trip: to an echo, to the signer, to the signer's worker."""
+    signer = await asyncio.wait_for(arrived.get(), 60)
+    command = [sys.executable, __file__, "--echo", *dial]
+    bare = Service("echo", command, log=network.directory / "echo.log")
+    bare.launch()
+    try:
+        peer = await asyncio.wait_for(arrived.get(), 60)
+        found: dict[str, list[float]] = {"echo": [], "ping": [], "record": []}
+        for _ in range(5):  # taking turns, so that noise meets them alike
+            found["echo"].append(await round_trips(peer, wire.PING, wire.Nothing()))
+            found["ping"].append(await round_trips(signer, wire.PING, wire.Nothing()))
+            asked = wire.RecordsParams(LAST, 1)
+            found["record"].append(await round_trips(signer, wire.RECORDS, asked))
+    finally:
+        bare.kill()
     return {name: min(times) for name, times in found.items()}
 
 
-async def echo(path: str) -> None:
-    """Be a peer that answers at once, as a signer would dial."""
+async def echo(kind: str, address: str, *certificates: str) -> None:
+    """Be a peer that answers at once, dialling as a signer would."""
     handlers = Handlers()
     handlers.register(wire.PING, lambda _params, _peer: wire.Done())
-    peer = await connect_unix(Path(path), handlers)
+    if kind == "--unix":
+        peer = await connect_unix(address, handlers)
+    else:
+        daemon, own = map(Path, certificates)
+        host, port = address.rsplit(":", 1)
+        context = pinning_client_context(own, pinned=own_certificate(daemon))
+        peer = await connect_tls(host, int(port), context, handlers)
     await peer.request(wire.LINK_HELLO, wire.LinkHelloParams(wire.LINK_VERSION, bytes(20)))
     await peer.request(wire.LINK_ATTACH, wire.LinkAttachParams(bytes(65), bytes(20)))
     await peer.wait_closed()
@@ -204,9 +248,9 @@ def measure(rounds: int) -> dict[str, Any]:
             lambda: os.kill(service.pid, signal.SIGCONT),
         )
         network.daemon.stop()
-        trips = asyncio.run(hop(network))
+        trips = {"unix": asyncio.run(over_unix(network)), "tls": asyncio.run(over_tls(network))}
     bare = statistics.median(bare_start(rounds))
-    added = HOPS * trips["record"] / 1000
+    added = {link: HOPS * found["record"] / 1000 for link, found in trips.items()}
     return {
         "start_to_attached_s": _spread(killed["ready"]) | {"target": START_TARGET},
         "start_beside_bare_python": statistics.median(killed["ready"]) / bare,
@@ -222,9 +266,12 @@ def measure(rounds: int) -> dict[str, Any]:
             "target": FIRST_PAYMENT_TARGET,
         },
         "round_trip_us": trips,
-        "round_trip_beside_echo": trips["record"] / trips["echo"],
+        "ping_beside_echo": {link: found["ping"] / found["echo"] for link, found in trips.items()},
+        "record_beside_echo": {
+            link: found["record"] / found["echo"] for link, found in trips.items()
+        },
         "added_per_payment_ms": added,
-        "added_share_of_payment": added / (usual * 1000),
+        "added_share_of_payment": {link: each / (usual * 1000) for link, each in added.items()},
     }
 
 
@@ -247,11 +294,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--echo", metavar="PATH", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.echo is not None:
-        asyncio.run(echo(options.echo))
+    if sys.argv[1:2] == ["--echo"]:
+        asyncio.run(echo(*sys.argv[2:]))
         return 0
+    options = parser.parse_args()
     result = measure(options.rounds)
     result["missed"] = missed(result)
     if options.json:

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -34,6 +35,8 @@ STABLE_AFTER: Final = 1.0
 """Seconds after which a link counts as having worked, so that the next one is dialled at once."""
 QUIET: Final = 0.2
 """Seconds without a request after which the signer prepares its tables."""
+HEAD_START: Final = 0.3
+"""Seconds after which no more tables are prepared before the daemon is dialled."""
 AFTERWARDS: Final = 0.002
 """Seconds after an answer until the next proof is prepared: the answer leaves first."""
 INTRODUCTION_TIMEOUT: Final = 10.0
@@ -101,12 +104,13 @@ class Link:
         self._on_status = on_status
         self._heard = 0.0
         self._asked = 0.0
-        self._warm = False
+        self._cold: list[Callable[[], None]] | None = None
 
     async def run(self) -> None:
         """Serve the daemon until cancelled."""
         async with asyncio.TaskGroup() as group:
             handlers = self._handlers(group)
+            await self._warm_up(HEAD_START)
             failures = 0
             while True:
                 began = asyncio.get_running_loop().time()
@@ -146,8 +150,7 @@ class Link:
             log.info("attached", generation=attached.generation)
             self._on_status("attached to the daemon")
             self._asked = self._heard
-            if not self._warm:
-                self._warm = True
+            if self._cold != []:
                 group.create_task(self._warm_up())
             # Twice what the daemon allows itself: it is the one to decide that a link is dead.
             await self._until_silent(peer, 2 * attached.gone_after)
@@ -159,14 +162,24 @@ class Link:
         finally:
             peer.abort()
 
-    async def _warm_up(self) -> None:
-        """Prepare in several steps, each when the daemon has asked nothing for a moment."""
+    async def _warm_up(self, seconds: float | None = None) -> None:
+        """Prepare in several steps: for some seconds, or each when nothing was asked for a while.
+
+        What the first payment needs is prepared before the daemon is dialled, as far as that
+        delays the attaching by little: the payment that waited for the signer comes at once.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            for escrow in await self._worker.run(self._signer.escrows):
-                await self._quiet()
-                await self._worker.run(self._signer.warm, escrow)
-            await self._quiet()
-            await self._worker.run(self._signer.practise)
+            if self._cold is None:
+                escrows = await self._worker.run(self._signer.escrows)
+                self._cold = [partial(self._signer.warm, escrow) for escrow in escrows]
+                self._cold.insert(0, self._signer.practise)
+            while self._cold and (seconds is None or loop.time() - began < seconds):
+                if seconds is None:
+                    await self._quiet()
+                if self._cold:  # another link may have gone on with it
+                    await self._worker.run(self._cold.pop(0))
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error))
 
