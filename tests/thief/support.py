@@ -311,6 +311,7 @@ class CopiedDaemon:
         for old, new in (
             (str(network.socket), str(self.socket)),
             (str(network.signer_socket), str(self.signer_socket)),
+            (str(network.directory / "monitor.sock"), str(directory / "monitor.sock")),
             (dsn_of(world), network.cluster.dsn(self._name)),
             (str(network.directory / "guard.key"), str(directory / "guard.key")),
         ):
