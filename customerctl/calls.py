@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from customerctl.endpoint import absence, socket_path
+from customerctl.endpoint import TLS, absence, socket_path, tls_address
 from customerctl.failures import (
     DONE,
     FAILED,
@@ -44,7 +44,7 @@ def perform(request: Request) -> int:
         print(restrict(request.params), flush=True)
         return DONE
     try:
-        client = BlockingClient(socket_path(request.socket, monitor=request.token is not None))
+        client = _connect(socket_path(request.socket, monitor=request.token is not None))
     except ConnectError as error:
         message, hint = absence(error)
         raise Failure(NO_DAEMON, "no_daemon", message, hint=hint) from None
@@ -67,6 +67,14 @@ def perform(request: Request) -> int:
             raise Failure(
                 NO_DAEMON, "connection_lost", str(error), hint="is it running? try again"
             ) from None
+
+
+def _connect(path: str) -> BlockingClient:
+    if not path.startswith(TLS):
+        return BlockingClient(path)
+    from zkchannels.jsonrpc.tls_client import TlsClient
+
+    return TlsClient(*tls_address(path))
 
 
 def _call(client: BlockingClient, request: Request) -> int:

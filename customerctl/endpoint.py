@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "CUSTOMERD_SOCKET"
 SYSTEM = "/run/customerd/customerd.sock"
+TLS = "tls://"
+HEXADECIMAL = "0123456789abcdef"
 MONITOR = "/run/customerd/monitor.sock"
 
 
@@ -30,6 +32,19 @@ def socket_path(option: str | None, *, monitor: bool = False) -> str:
     return f"{own}/customerd/customerd.sock"
 
 
+def tls_address(text: str) -> tuple[str, int, str]:
+    """Read "tls://HOST:PORT#SHA256": host, port, fingerprint; raises Failure."""
+    place, _, pinned = text.removeprefix(TLS).partition("#")
+    host, _, port = place.rpartition(":")
+    digits = pinned.lower().replace(":", "")
+    if not host or not port.isdecimal() or len(digits) != 64 or set(digits) - set(HEXADECIMAL):
+        from customerctl.failures import USAGE, Failure
+
+        message = "over TLS --socket is tls://HOST:PORT#SHA256-OF-THE-CERTIFICATE"
+        raise Failure(USAGE, "usage", message)
+    return host.removeprefix("[").removesuffix("]"), int(port), digits
+
+
 def _is_there(path: str) -> bool:
     try:
         os.stat(path)  # noqa: PTH116 - importing pathlib takes longer than the whole command
@@ -43,6 +58,11 @@ def _is_there(path: str) -> bool:
 def absence(error: ConnectError) -> tuple[str, str]:
     """Return why no daemon can be reached, and what to do about it."""
     start = _how_to_start(error.path)
+    if error.reason == "stranger":
+        return (
+            f"the server at {error.path} shows another certificate than was asked for",
+            "nothing was sent to it; its owner finds the right one in the daemon's journal",
+        )
     if error.reason == "absent":
         return f"customerd is not running: there is no socket {error.path}", start
     if error.reason == "refused":

@@ -36,7 +36,7 @@ from zkchannels.chain.client import ChainClient
 from zkchannels.chain.store import COMPONENT as CHAIN
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.peer import Handlers, Peer
-from zkchannels.jsonrpc.server import Server, serve
+from zkchannels.jsonrpc.server import serve
 from zkchannels.service.logging import get_logger
 from zkchannels.service.notify import Notifier
 from zkchannels.service.sockets import (
@@ -172,8 +172,8 @@ class Daemon:
         rpc = _listening(sockets, "rpc", self._settings.sockets.rpc)
         signer = _signer_sockets(sockets, self._settings.sockets)
         self._gateway.address = _advertised(signer, self._settings.sockets)
-        monitor = _monitoring(sockets, self._settings.sockets)
-        work = asyncio.create_task(self._work(rpc, signer, monitor), name="customerd")
+        monitors = _monitor_sockets(sockets, self._settings.sockets)
+        work = asyncio.create_task(self._work(rpc, signer, monitors), name="customerd")
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
         self._notifier.stopping()
@@ -193,11 +193,14 @@ class Daemon:
             await self._database.aclose()
 
     async def _work(
-        self, rpc: socket.socket, signer: Sequence[socket.socket], monitor: socket.socket | None
+        self,
+        rpc: socket.socket,
+        signer: Sequence[socket.socket],
+        monitors: Sequence[socket.socket],
     ) -> int:
         """Do everything until cancelled; return the exit code of an end that was foreseen."""
         try:
-            await self._serve(rpc, signer, monitor)
+            await self._serve(rpc, signer, monitors)
         except* LeaseLost as errors:
             # Another daemon acts: nothing in memory may be trusted, a start is clean.
             log.error("lease_lost", reason=str(_first(errors)), message="this daemon ends")
@@ -206,7 +209,10 @@ class Daemon:
         return 1
 
     async def _serve(
-        self, rpc: socket.socket, signer: Sequence[socket.socket], monitor: socket.socket | None
+        self,
+        rpc: socket.socket,
+        signer: Sequence[socket.socket],
+        monitors: Sequence[socket.socket],
     ) -> None:
         log.info("starting", version=VERSION, pid=os.getpid())
         async with asyncio.TaskGroup() as group:
@@ -220,8 +226,13 @@ class Daemon:
                         accept=_owner_only,
                     )
                 )
-                if monitor is not None:
-                    await doors.enter_async_context(self._serve_monitor(monitor, group))
+                certificate = Path(self._settings.guard.key).with_name("monitor.pem")
+                for each in monitors:
+                    await doors.enter_async_context(
+                        self._monitor.serve(
+                            each, group, self._owner.gated(), certificate=certificate
+                        )
+                    )
                 group.create_task(self._keep_watchdog(), name="watchdog")
                 await self._prepare()
                 group.create_task(self._owner.run_subscriptions(), name="subscriptions")
@@ -237,12 +248,6 @@ class Daemon:
                 self._notifier.ready(self._status())
                 log.info("serving", rpc=self._settings.sockets.rpc)
                 await self._keep_status()
-
-    def _serve_monitor(
-        self, listening: socket.socket, group: asyncio.TaskGroup
-    ) -> contextlib.AbstractAsyncContextManager[Server]:
-        handlers = self._monitor.handlers(group, self._owner.gated())
-        return serve(listening, lambda: self._monitor.peer(handlers), accept=self._monitor.accept)
 
     async def _prepare(self) -> None:
         """Bring the database up to date, take the lease, load what the watcher needs."""
@@ -364,14 +369,19 @@ def _listening(given: dict[str, list[socket.socket]], name: str, path: str) -> s
     return bind_owner_only(Path(path))
 
 
-def _monitoring(given: dict[str, list[socket.socket]], sockets: Sockets) -> socket.socket | None:
-    """Return the monitor socket that systemd hands over, else our own where one is configured."""
-    for known in ("monitor", "customerd-monitor.socket"):
-        if given.get(known):
-            return given[known][0]
-    if sockets.monitor is None:
-        return None
-    return bind_owner_only(Path(sockets.monitor), 0o660, group=sockets.monitor_group)
+def _monitor_sockets(
+    given: dict[str, list[socket.socket]], settings: Sockets
+) -> list[socket.socket]:
+    """Return all sockets for holders of tokens: those of systemd, and those that are configured."""
+    names = ("monitor", "customerd-monitor.socket")
+    found = [each for name in names for each in given.get(name, ())]
+    unix = any(each.family == socket.AF_UNIX for each in found)
+    if settings.monitor is not None and not unix:
+        path = Path(settings.monitor)
+        found.append(bind_owner_only(path, 0o660, group=settings.monitor_group))
+    if settings.monitor_tls is not None and all(each.family == socket.AF_UNIX for each in found):
+        found += bind_tcp(*read_address(settings.monitor_tls))
+    return found
 
 
 def _signer_sockets(

@@ -50,13 +50,17 @@ class Sockets(Section, frozen=True):
     """The socket for holders of tokens, mode 0660; none when absent."""
     monitor_group: str | None = None
     """Who but the owner may connect there: its group; the daemon's own when absent."""
+    monitor_tls: str | None = None
+    """Where holders of tokens connect over TCP with TLS 1.3: "host:port", ":port" for every
+    address; nowhere when absent."""
 
     def __post_init__(self) -> None:
-        if self.signer_tls is not None:
+        for name, address in (("signer_tls", self.signer_tls), ("monitor_tls", self.monitor_tls)):
             try:
-                read_address(self.signer_tls)
+                if address is not None:
+                    read_address(address)
             except InvalidLine as error:
-                raise ValueError(f"signer_tls: {error}") from None
+                raise ValueError(f"{name}: {error}") from None
 
 
 class DatabaseSettings(Section, frozen=True):

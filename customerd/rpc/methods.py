@@ -910,7 +910,7 @@ AUTHENTICATE = Method(
     AuthenticateParams,
     Granted,
     summary="Present a token: the first request on a monitor socket.",
-    errors=("not_ready", "forbidden"),
+    errors=("not_ready", "forbidden", "rate_limited"),
     needs="nothing",
     example=AuthenticateParams(token="AgEJY3VzdG9tZXJk..."),  # noqa: S106 - an example
 )

@@ -8,25 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 from customerd.rpc import methods
 from customerd.rpc.errors import failure
 from customerd.tokens.grant import OWNER, Grant, Rates, Scope
 from customerd.tokens.registry import NotLoaded, TokenRefused, Tokens
+from zkchannels.jsonrpc.door import Guest
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Handlers, Limits, Peer
+from zkchannels.jsonrpc.server import Server, serve, serve_tls
 from zkchannels.service.logging import get_logger
 
 log = get_logger("customerd.monitor")
 
 LIMITS = Limits(max_line=64 * 1024, max_outstanding=16, max_batch=16)
-AUTHENTICATE_WITHIN = 10.0
+NAME = "customerd"
+"""In the certificate; holders pin its fingerprint."""
+AUTHENTICATE_WITHIN = 5.0
 """Seconds that a connection has to present its token."""
 MOST_CONNECTIONS = 256
+"""On the Unix socket, and as many over TLS."""
+MOST_PER_TOKEN = 32
 
 Gated = tuple[Method[Any, Any], Callable[[Any, Peer], Any]]
 
@@ -34,18 +43,18 @@ Gated = tuple[Method[Any, Any], Callable[[Any, Peer], Any]]
 class MonitorPeer(Peer):
     """A connection of somebody who is not the owner; without a scope it is refused everything."""
 
-    __slots__ = ("_timer", "scope")
+    __slots__ = ("_peers", "_timer", "scope")
 
-    def __init__(self, handlers: Handlers, *, on_closed: Callable[[Peer], object]) -> None:
-        super().__init__(
-            handlers, limits=LIMITS, name="monitor", on_closed=on_closed, log=log.warning
-        )
+    def __init__(self, handlers: Handlers, peers: dict[MonitorPeer, None]) -> None:
+        super().__init__(handlers, limits=LIMITS, name="monitor", log=log.warning)
         self.scope: Scope | None = None
+        self._peers = peers
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; called by the event loop."""
         super().connection_made(transport)
+        self._peers[self] = None
         self.end_after(AUTHENTICATE_WITHIN)
 
     def end_after(self, seconds: float | None) -> None:
@@ -59,6 +68,7 @@ class MonitorPeer(Peer):
     def connection_lost(self, error: Exception | None) -> None:
         """End; called by the event loop."""
         self.end_after(None)
+        self._peers.pop(self, None)
         super().connection_lost(error)
 
 
@@ -71,15 +81,74 @@ def scope_of(peer: Peer) -> Scope:
     return peer.scope
 
 
+class _TlsDoor:
+    """Bounds what comes over TCP, handshakes included: the oldest without a token makes room."""
+
+    def __init__(self) -> None:
+        self._guests: dict[Guest, None] = {}
+
+    def enter(self, guest: Guest) -> bool:
+        """Let a connection in as long as there is room, or can be made."""
+        if len(self._guests) >= MOST_CONNECTIONS and not self.make_room():
+            return False
+        self._guests[guest] = None
+        return True
+
+    def leave(self, guest: Guest) -> None:
+        """Hear that a connection has ended."""
+        self._guests.pop(guest, None)
+
+    def make_room(self) -> bool:
+        """End the oldest connection that has presented no token."""
+        for guest in self._guests:
+            if not isinstance(guest.peer, MonitorPeer) or guest.peer.scope is None:
+                self.leave(guest)
+                guest.end()
+                return True
+        return False
+
+
 class Monitor:
     """Answers holders of tokens, on any number of listening sockets."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
         self._rates = Rates()
-        self._peers: set[Peer] = set()
+        self._peers: dict[MonitorPeer, None] = {}
+        self._secured: dict[MonitorPeer, None] = {}
+        """Those over TLS: they take no room from the others."""
 
-    def handlers(self, group: asyncio.TaskGroup, gated: Iterable[Gated]) -> Handlers:
+    def serve(
+        self,
+        listening: socket.socket,
+        group: asyncio.TaskGroup,
+        gated: Iterable[Gated],
+        *,
+        certificate: Path,
+    ) -> AbstractAsyncContextManager[Server]:
+        """Serve holders of tokens on a Unix socket, or on a TCP socket with TLS.
+
+        `certificate`: file of the server's certificate and key; made when it is needed and missing.
+        """
+        handlers = self._handlers(group, gated)
+        if listening.family == socket.AF_UNIX:
+            return serve(
+                listening, lambda: MonitorPeer(handlers, self._peers), accept=self._has_room
+            )
+        from zkchannels.service.certificate import ensure_pair  # noqa: PLC0415 - seldom needed
+        from zkchannels.service.tls import fingerprint, server_context  # noqa: PLC0415
+
+        ensure_pair(certificate, NAME, "server")
+        log.info("monitor_certificate", sha256=fingerprint(certificate))
+        return serve_tls(
+            listening,
+            lambda: MonitorPeer(handlers, self._secured),
+            server_context(certificate),
+            group,
+            door=_TlsDoor(),
+        )
+
+    def _handlers(self, group: asyncio.TaskGroup, gated: Iterable[Gated]) -> Handlers:
         """Return what is answered: the owner's methods, each behind the token and then the gate."""
         handlers = Handlers(task_group=group)
         handlers.register(methods.AUTHENTICATE, self._authenticate)
@@ -92,20 +161,20 @@ class Monitor:
             )
         return handlers
 
-    def peer(self, handlers: Handlers) -> MonitorPeer:
-        """Return the protocol of a new connection."""
-        peer = MonitorPeer(handlers, on_closed=self._peers.discard)
-        self._peers.add(peer)
-        return peer
-
-    def accept(self, _transport: asyncio.Transport) -> bool:
-        """Whether there is room for one more."""
-        return len(self._peers) <= MOST_CONNECTIONS
+    def _has_room(self, _transport: asyncio.Transport) -> bool:
+        """Whether there is room for one more; the oldest without a token makes it."""
+        if len(self._peers) < MOST_CONNECTIONS:
+            return True
+        oldest = next((peer for peer in self._peers if peer.scope is None), None)
+        if oldest is None:
+            return False
+        oldest.abort()
+        return True
 
     def end_invalid(self) -> None:
         """End the connections of all tokens that are not valid any more."""
-        for peer in list(self._peers):
-            if isinstance(peer, MonitorPeer) and peer.scope is not None:
+        for peer in [*self._peers, *self._secured]:
+            if peer.scope is not None:
                 try:
                     assert peer.scope.grant is not None
                     self._tokens.check(peer.scope.grant)
@@ -127,6 +196,11 @@ class Monitor:
             raise failure("forbidden", str(refusal)) from None
         except NotLoaded:
             raise _not_loaded() from None
+        others = [*self._peers, *self._secured]
+        scopes = [other.scope for other in others if other.scope is not None]
+        same = sum(scope.grant is not None and scope.grant.token == grant.token for scope in scopes)
+        if same >= MOST_PER_TOKEN:
+            raise failure("rate_limited", f"the token has {same} connections already")
         peer.scope = Scope(grant)
         expires = grant.restrictions.expires
         peer.end_after(None if expires is None else expires - time.time())

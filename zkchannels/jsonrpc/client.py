@@ -32,7 +32,8 @@ class ConnectError(Exception):
     """The daemon cannot be reached.
 
     `reason`: "absent" (there is no such socket), "refused" (a socket, but nobody listens),
-    "forbidden" (not this user's), "busy" (no connection accepted in time), or "other".
+    "forbidden" (not this user's), "busy" (no connection accepted in time), "stranger" (a server
+    with another certificate than was expected), or "other".
     """
 
     def __init__(self, path: str, reason: str, error: OSError) -> None:
@@ -50,12 +51,13 @@ _MEANINGS = {
     "refused": "nobody listens",
     "forbidden": "not permitted",
     "busy": "no connection accepted in time",
+    "stranger": "the server shows another certificate",
     "other": "cannot connect",
 }
 
 
 class BlockingClient:
-    """One connection over a Unix socket; raises ConnectError.
+    """One connection over a Unix socket, or what a subclass connects to; raises ConnectError.
 
     Connects blocking (a non-blocking connect to a socket whose backlog is full fails at once) and
     has `timeout` seconds to wait for each answer afterwards, None for ever.
@@ -77,7 +79,7 @@ class BlockingClient:
             self._socket.settimeout(timeout)
         except OSError as error:
             self._socket.close()
-            raise ConnectError(path, _reason(error), error) from None
+            raise ConnectError(path, reason_of(error), error) from None
 
     def __enter__(self) -> BlockingClient:
         return self
@@ -155,7 +157,8 @@ class BlockingClient:
         return message
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
+    """Return what a failed connect means, as ConnectError names it."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "absent"
     if isinstance(error, ConnectionRefusedError):
