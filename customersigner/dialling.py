@@ -59,6 +59,7 @@ class Dialler:
     ) -> tuple[Peer, bytes]:
         host, port = read_address(address)
         own = self._settings.certificate_file
+        fingerprint = fingerprint_of(own_certificate(own))  # says best what is wrong with the file
         context = pinning_client_context(own, pinned=certificate)
         peer = await connect_tls(
             host, port, context, handlers, limits=LIMITS, name="daemon", log=log.warning
@@ -67,7 +68,7 @@ class Dialler:
         if peer_certificate(peer.transport) != certificate:
             peer.abort()
             raise ConnectionError("the daemon shows another certificate")
-        return peer, fingerprint_of(certificate) + fingerprint_of(own_certificate(own))
+        return peer, fingerprint_of(certificate) + fingerprint
 
     def _version(self) -> tuple[int, int] | None:
         try:

@@ -29,6 +29,7 @@ class Daemon:
 
     def __init__(self, *, gone_after: float = 30.0) -> None:
         self.gone_after = gone_after
+        self.request_timeout = PATIENCE
         self.identities: list[bytes] = []
         self.accounts: list[bytes] = []
         self.policies: list[list[str]] = []
@@ -64,7 +65,7 @@ class Daemon:
         self.accounts.append(params.account)
         self.policies.append(params.policies)
         self._arrived.put_nowait(peer)
-        return wire.Attached(len(self.identities), 2.0, self.gone_after)
+        return wire.Attached(len(self.identities), 2.0, self.gone_after, self.request_timeout)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.jsonrpc.server import connect_unix
 from zkchannels.wire import signer as wire
+from zkchannels.wire.errors import kind_of
 from zkchannels.wire.pairing import NO_CHANNEL
 
 
@@ -102,6 +103,27 @@ async def test_pings_are_answered_while_a_request_is_slow(
             stalled.set()
         await hold
         assert order == list(range(20))
+
+
+async def test_a_request_that_waited_too_long_is_not_begun(
+    desk: Desk, worker: Worker, path: Path
+) -> None:
+    """What its caller has given up is refused when its turn comes."""
+    daemon, stalled = Daemon(), threading.Event()
+    daemon.request_timeout = 0.05
+    async with listening(path, daemon), linked(desk, worker, path):
+        peer = await daemon.attached()
+        hold = asyncio.create_task(worker.run(stalled.wait, PATIENCE))
+        waiting = asyncio.create_task(
+            peer.request(wire.RECORDS, wire.RecordsParams(), timeout=PATIENCE)
+        )
+        with pytest.raises(RequestTimeout):
+            await peer.request(wire.RECORDS, wire.RecordsParams(), timeout=0.1)
+        stalled.set()
+        with pytest.raises(RpcError) as caught:
+            await waiting
+        assert kind_of(caught.value) == "unavailable"
+        await hold
 
 
 async def test_it_dials_again_after_the_link_was_lost(

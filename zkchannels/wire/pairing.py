@@ -8,6 +8,7 @@ so there is no salt): the daemon's database has what recognises the signer, not 
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import time
 from base64 import b32decode, b32encode
@@ -42,6 +43,9 @@ _SIGNER = b"customerd/pairing/1/signer"
 _DAEMON = b"customerd/pairing/1/daemon"
 _TRANSCRIPT = b"customerd/pairing/1/transcript"
 _WITHOUT_CERTIFICATE = "-"
+_ADDRESS = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII
+)
 
 
 class InvalidLine(Exception):
@@ -108,13 +112,10 @@ class PairingLine:
 
 def read_address(address: str) -> tuple[str, int]:
     """Return host and port of "host:port" or "[v6]:port"; raises InvalidLine."""
-    host, separator, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not separator or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found["port"]) >= 1 << 16:
         raise InvalidLine(f"{address!r} is not host:port")
-    if not all(33 <= ord(letter) < 127 and letter not in ",/[]" for letter in host):
-        raise InvalidLine(f"{address!r} is not host:port")
-    return host, int(port)
+    return found["six"] or found["name"], int(found["port"])
 
 
 def write_address(host: str, port: int) -> str:
