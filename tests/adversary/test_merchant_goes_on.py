@@ -140,10 +140,13 @@ def _daemon_dsn(arena: Arena) -> str:
 
 
 def test_a_nonce_that_is_said_to_be_bound_stops_payments_only(arena: Arena) -> None:
-    """A merchant that denies what it recorded gets no further payment, and no old state."""
+    """A merchant that denies what it recorded, and shows nothing, gets no payment any more."""
     (label,) = arena.channels(1)
     arena.pay(label, PAID)
-    arena.order(pay_prove={"do": "refuse", "kind": "nonce_bound"})
+    arena.order(
+        pay_prove={"do": "refuse", "kind": "nonce_bound"},
+        pay_recover={"do": "refuse", "kind": "later"},
+    )
     arena.begin("pay", label=label, amount=IN_FLIGHT)
     channel = arena.until(label, status="suspect")
     arena.warned("ask-merchant", label)
@@ -151,7 +154,20 @@ def test_a_nonce_that_is_said_to_be_bound_stops_payments_only(arena: Arena) -> N
     arena.until(label, chain_status="expiring")
     arena.network.chain.increase_time(arena.network.delay // 2 + 1)
     record = arena.closed(label)
-    assert (record.customer_balance, record.merchant_balance) in (BEFORE, AFTER)
+    assert (record.customer_balance, record.merchant_balance) == BEFORE
+
+
+def test_a_payment_that_is_denied_and_then_shown_is_made_once(arena: Arena) -> None:
+    """A nonce said to be bound to another payment, which is this one: it is found, and done."""
+    (label,) = arena.channels(1)
+    arena.pay(label, PAID)
+    arena.order(pay_prove=[{"do": "refuse", "kind": "nonce_bound"}])
+    payment = arena.begin("pay", label=label, amount=IN_FLIGHT)
+    assert arena.outcome(payment)["status"] == "done"
+    arena.until(label, status="idle")
+    assert arena.balances(label) == AFTER
+    assert arena.rpc("operation", operation=payment)["receipt"] is True
+    arena.pay(label, 1)
 
 
 def test_no_secret_that_a_merchant_ever_got_disputes_the_newest_state(arena: Arena) -> None:
