@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.flow.world import World
@@ -74,6 +75,35 @@ def test_a_restored_channel_is_not_closed_alone_while_it_is_open(
     merchant.start()
     assert new.settle(closing)["status"] == "done"
     assert new.on_chain(label).customer_balance == 100_000_000
+
+
+def test_a_close_by_force_in_a_backup_is_by_agreement_once_restored(
+    world: World, machine: Machine, tmp_path: Path
+) -> None:
+    """Queued and not decided when the backup was made: a restored state is not closed on for it."""
+    label = world.establish("1 ETH")
+    file, number = tmp_path / "wallet.zkbackup", bytes(15) + b"\1"
+    with psycopg.connect(dsn_of(world)) as connection:
+        connection.execute(
+            "insert into operation (operation, kind, channel, label, force, parameters)"
+            " select %s, 'close', channel, label, true, %s from channel where label = %s",
+            [number, bytes(32), label],
+        )
+        connection.commit()
+        world.rpc("backup", file=str(file))
+        connection.execute("delete from operation where operation = %s", [number])
+    world.pay(label, "0.9 ETH")
+    merchant = world.network.merchants["coffee"].service
+    merchant.kill()
+    machine.take_over()
+    new = machine.world
+    new.rpc("restore", file=str(file))
+    machine.network.wait_mode("ready")
+    machine.network.wait_channel(label, lambda channel: channel["status"] == "asked")
+    for _ in range(5):
+        machine.network.chain.mine()
+    assert new.show(label)["chain_status"] == "open"
+    merchant.start()
 
 
 def test_what_is_no_backup_is_refused(world: World, machine: Machine, tmp_path: Path) -> None:

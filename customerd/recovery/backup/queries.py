@@ -157,7 +157,19 @@ async def write_rows(change: Change, table: str, rows: Rows) -> None:
 
 
 async def flag_all(change: Change) -> None:
-    """Flag every channel as restored and hold every payment (rule suspect)."""
+    """Flag every channel as restored and hold every payment (rule suspect).
+
+    A close by force that had not been decided yet asks the merchant now: it was wanted for a state
+    that was known to be the newest, and that may be an old one by now.
+    """
+    await change.execute(
+        """
+        update operation set force = false, updated = now() from channel
+        where channel.channel = operation.channel and kind = 'close' and force
+          and operation.status in ('queued', 'running')
+          and channel.status not in ('asked', 'decided', 'closed')
+        """
+    )
     await change.execute(
         """
         update channel set doubtful = true, restored = true, updated = now(),
