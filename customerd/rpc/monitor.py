@@ -36,6 +36,8 @@ AUTHENTICATE_WITHIN = 5.0
 MOST_CONNECTIONS = 256
 """On the Unix socket, and as many over TLS."""
 MOST_PER_TOKEN = 32
+MOST_SUBSCRIPTIONS = 8
+"""Of one connection."""
 
 Gated = tuple[Method[Any, Any], Callable[[Any, Peer], Any]]
 
@@ -43,11 +45,12 @@ Gated = tuple[Method[Any, Any], Callable[[Any, Peer], Any]]
 class MonitorPeer(Peer):
     """A connection of somebody who is not the owner; without a scope it is refused everything."""
 
-    __slots__ = ("_peers", "_timer", "scope")
+    __slots__ = ("_peers", "_timer", "scope", "subscriptions")
 
     def __init__(self, handlers: Handlers, peers: dict[MonitorPeer, None]) -> None:
         super().__init__(handlers, limits=LIMITS, name="monitor", log=log.warning)
         self.scope: Scope | None = None
+        self.subscriptions = 0
         self._peers = peers
         self._timer: asyncio.TimerHandle | None = None
 
@@ -156,8 +159,8 @@ class Monitor:
             handlers.register(
                 method,
                 self._guarded(method, answer),
-                # Money that is about to move is not left in doubt because its caller went away.
-                cancel_on_disconnect=method.grant == "read",
+                # What is short ends by itself; who waits for long may be gone for long.
+                cancel_on_disconnect=method is methods.WAIT,
             )
         return handlers
 
@@ -246,6 +249,10 @@ class Monitor:
             raise failure("rate_limited", "the token's rate is used up")
         if not grant.allows(method.name, method.grant):
             raise failure("forbidden", f"the token does not allow {method.name}")
+        if method is methods.SUBSCRIBE and isinstance(peer, MonitorPeer):
+            if peer.subscriptions >= MOST_SUBSCRIPTIONS:
+                raise failure("rate_limited", "this connection has subscriptions enough")
+            peer.subscriptions += 1
 
 
 def _channels(grant: Grant) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from zkchannels.caveats import Rate, Restrictions, Spend
@@ -42,6 +43,13 @@ class Scope:
     def __init__(self, grant: Grant | None = None) -> None:
         self.grant = grant
         self.channels = None if grant is None else grant.restrictions.channels
+
+    @property
+    def name(self) -> str:
+        """A name that callers share only who see the same: the token's, and its channels'."""
+        assert self.grant is not None
+        channels = b"" if self.channels is None else b"".join(sorted(self.channels))
+        return f"{self.grant.token.hex()}{hashlib.sha256(channels).hexdigest()[:16]}"
 
     @property
     def whole(self) -> bool:

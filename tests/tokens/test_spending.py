@@ -7,6 +7,8 @@ import signal
 import threading
 from typing import Any
 
+import psycopg
+
 from tests.flow.world import ETHER_UNITS, World
 from tests.recovery.support import Snapshot, dsn_of, recovered, set_back
 from tests.tokens.support import Holder, create, kind_of, refused_token, restricted
@@ -114,6 +116,38 @@ def test_keys_of_others_are_other_keys(world: World) -> None:
         assert spent(world, token) == "0.01 ETH"
     assert len({mine["operation"], *found}) == 3
     assert world.balances(label)[1] == 3 * ETHER_UNITS // 100
+
+
+def test_a_child_does_not_come_upon_what_its_parent_paid_elsewhere(world: World) -> None:
+    """A key that the parent used on a hidden channel is another key for the restricted token."""
+    own, other = world.establish("1 ETH"), world.establish("1 ETH")
+    made = create(world, "pay", spend="1 ETH")
+    only = caveats.channels([bytes.fromhex(world.show(own)["channel"][2:])])
+    with (
+        Holder(world, made["token"]) as parent,
+        Holder(world, restricted(made["token"], only)) as c,
+    ):
+        paid = parent.call("pay", label=other, amount="0.01 ETH", idempotency_key="k")
+        assert c.refused("pay", label=other, amount="0.01 ETH", idempotency_key="k") == "not_found"
+        mine = c.call("pay", label=own, amount="0.01 ETH", idempotency_key="k")
+        assert mine["operation"] != paid["operation"]
+        assert mine["label"] == own
+
+
+def test_the_database_has_the_last_word_on_a_token(world: World) -> None:
+    """A payment that was let in just before its token was revoked is not queued, nor charged."""
+    label = world.establish("1 ETH")
+    made = create(world, "pay", spend="0.1 ETH")
+    with Holder(world, made["token"]) as holder, psycopg.connect(dsn_of(world)) as connection:
+        connection.execute(
+            "update token set revoked = now() where token = %s", [bytes.fromhex(made["id"])]
+        )
+        connection.commit()  # behind the daemon's back: in its memory the token is valid
+        assert holder.refused("pay", label=label, amount="0.01 ETH") == "forbidden"
+    assert spent(world, made) == "0 ETH"
+    assert [row["kind"] for row in world.rpc("operations", label=label)["operations"]] == [
+        "establish"
+    ]
 
 
 def test_what_is_cancelled_or_refused_is_given_back(world: World) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from customerd.rpc.methods import METHODS
+from customerd.rpc.monitor import MOST_SUBSCRIPTIONS
 from tests.flow.world import World
 from tests.tokens.support import Holder, create, refused_token, restricted
 from zkchannels import caveats
@@ -188,6 +189,15 @@ def test_tokens_that_are_not_made(world: World, given: dict[str, Any], kind: str
     before = len(world.rpc("token-list")["tokens"])
     assert world.refused("token-create", **given)["kind"] == kind
     assert len(world.rpc("token-list")["tokens"]) == before
+
+
+def test_subscriptions_of_a_connection_are_bounded(world: World) -> None:
+    """Each costs the daemon a task; ever more of them are refused."""
+    made = create(world, "subscribe")
+    with Holder(world, made["token"]) as holder:
+        for _ in range(MOST_SUBSCRIPTIONS):
+            holder.call("subscribe")
+        assert holder.refused("subscribe") == "rate_limited"
 
 
 def test_garbage_at_the_monitor_socket_hurts_nobody(world: World) -> None:
