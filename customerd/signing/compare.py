@@ -236,13 +236,16 @@ async def _fast_forward(gateway: Gateway, store: Store, local: Local, escrow: Es
 
 
 async def _proved(store: Store, channel: Channel, index: int) -> wire.Proved | None:
-    """Return the attempt that led, or is to lead, to a state."""
+    """Return the attempt that led to a state, or the last that is to lead there."""
     return await store.database.fetch_one(
         """
-        select index, attempt, operation, case kind when 'establish' then 0 else amount end
-        from attempt join operation using (operation)
-        where attempt.channel = %(channel)s and index = %(index)s
-        order by attempt.attempt desc limit 1
+        select made.index, made.attempt, operation,
+            case kind when 'establish' then 0 else amount end
+        from attempt as made join operation using (operation)
+            left join state on state.channel = made.channel and state.index = made.index
+        where made.channel = %(channel)s and made.index = %(index)s
+            and made.attempt = coalesce(state.attempt, made.attempt)
+        order by made.attempt desc limit 1
         """,
         {"channel": channel.channel, "index": index},
         row=wire.Proved,
