@@ -378,6 +378,7 @@ def _monitor_sockets(
     unix = any(each.family == socket.AF_UNIX for each in found)
     if settings.monitor is not None and not unix:
         path = Path(settings.monitor)
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         found.append(bind_owner_only(path, 0o660, group=settings.monitor_group))
     if settings.monitor_tls is not None and all(each.family == socket.AF_UNIX for each in found):
         found += bind_tcp(*read_address(settings.monitor_tls))

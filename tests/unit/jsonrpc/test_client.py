@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.unit.jsonrpc.support import Nothing, serving
-from zkchannels.jsonrpc.client import BlockingClient, ConnectError, _reason
+from zkchannels.jsonrpc.client import BlockingClient, ConnectError, reason_of
 from zkchannels.jsonrpc.errors import REFUSED, ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
@@ -154,7 +154,7 @@ def test_cannot_connect(tmp_path: Path) -> None:
     path.write_text("no socket")
     assert reason(path) == "refused"
     assert reason(Path("x" * 200)) == "other"
-    assert _reason(PermissionError(errno.EACCES, "")) == "forbidden"
+    assert reason_of(PermissionError(errno.EACCES, "")) == "forbidden"
 
 
 def reason(path: Path) -> str:
