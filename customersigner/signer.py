@@ -193,7 +193,7 @@ class Signer:
         counts: list[Count] = []
         if known is None:
             deposit = params.customer_deposit * escrow.unit
-            counts = self._count("deposit", terms.channel, escrow.token, deposit)
+            counts = self._count("deposit", terms.channel, escrow.token, deposit, new=True)
             self._confirm("deposit", escrow, deposit, params)
         step, secrets = _first_step(channel), self._secrets(terms.channel)
         proof = abacus.prove_establish(
@@ -237,7 +237,8 @@ class Signer:
             self.policy.check_escrow(escrow)
             amount = params.amount * escrow.unit
             state = params.channel + params.index.to_bytes(8)
-            counts = self._count("payment", state, escrow.token, amount)
+            first = not known.attempts
+            counts = self._count("payment", state, escrow.token, amount, new=first)
             self._confirm("payment", escrow, amount, params)
         old = _state(secrets, payment.old)
         proof = abacus.prove_pay(
@@ -436,14 +437,17 @@ class Signer:
         """Show every limit in force and what is used of it."""
         return wire.PolicyStates(self.policy.states(self._usage, self._clock.now()))
 
-    def _count(self, kind: Kind, subject: bytes, asset: bytes, amount: int) -> list[Count]:
+    def _count(
+        self, kind: Kind, subject: bytes, asset: bytes, amount: int, *, new: bool = False
+    ) -> list[Count]:
         """What is to be counted with a request, at most one; refused when a limit is exceeded.
 
-        What left before under this name was counted then, and a repeat of it adds nothing.
+        What left before under this name was counted then, and a repeat of it adds nothing. `new`:
+        the record shows that nothing did.
         """
         if amount <= 0:
             return []
-        before = self._store.counted(kind, subject)
+        before = None if new else self._store.counted(kind, subject)
         if before is not None and amount <= before.amount:
             return []
         now = self._clock.now()
