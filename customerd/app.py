@@ -321,6 +321,7 @@ class Daemon:
                 self._monitor.end_invalid()
                 with contextlib.suppress(DatabaseUnavailable):
                     await self._gateway.load_pairing()
+                with contextlib.suppress(DatabaseUnavailable):
                     await self._runner.take_up()
 
     async def _keep_watchdog(self) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from customersigner.errors import PairingFailed
+from customersigner.pairing import pair
 from tests.link.between import Proxy
 from tests.link.conftest import SignerMaker
 from tests.link.parts import OTHER_WORDS, WORDS, Daemon, Signer, wallet
 from zkchannels.escrow.ethereum import checksum
+from zkchannels.service.certificate import ensure_pair
 from zkchannels.service.tls import fingerprint_of
 from zkchannels.wire.pairing import PairingLine
 
@@ -82,16 +87,17 @@ def test_an_expired_line_is_refused_by_both_sides(daemon: Daemon, signer: Signer
     assert daemon.rpc("signer-status")["paired"] is False
 
 
-def test_secrets_are_not_guessed(daemon: Daemon, signer: Signer) -> None:
+async def test_secrets_are_not_guessed(daemon: Daemon, signer: Signer) -> None:
     """A wrong secret is refused, and after a few nobody at that address is listened to."""
     text = daemon.pair_line()
-    for number in range(5):
-        done = signer.pair(changed(text, secret=bytes([number]) * 16))
-        assert done.returncode == 1
-        assert "secret is wrong" in done.stderr
-    done = signer.pair(text)
-    assert done.returncode == 1
-    assert "too many" in done.stderr
+    own = signer.state / "link.pem"
+    ensure_pair(own, "customersigner", "client")
+    for number in range(6):
+        guess = PairingLine.read(changed(text, secret=bytes([number]) * 16))
+        with pytest.raises(PairingFailed, match="secret is wrong" if number < 5 else "too many"):
+            await pair(guess, wallet().identity, own)
+    with pytest.raises(PairingFailed, match="too many"):
+        await pair(PairingLine.read(text), wallet().identity, own)
     assert daemon.rpc("signer-status")["paired"] is False
 
 
@@ -200,3 +206,22 @@ def test_what_is_no_line_is_not_repeated(signer: Signer, text: str) -> None:
     assert done.stderr.startswith("customersigner: ")
     assert "Traceback" not in done.stderr
     assert "sausage" not in done.stderr
+
+
+def customerctl(daemon: Daemon, *arguments: str) -> str:
+    """Run a command and return what it shows."""
+    command = [sys.executable, "-m", "customerctl", "--socket", str(daemon.socket), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_commands_say_what_to_do(daemon: Daemon, signer: Signer) -> None:
+    """`signer-pair` shows a code and a line that can be copied; the others say how it stands."""
+    shown = customerctl(daemon, "signer-pair", "--expires", "60", "--address", "localhost")
+    (line,) = (row for row in shown.splitlines() if row.startswith("customerd-pair-1,"))
+    assert f",localhost:{daemon.port}," in line
+    assert "█▀▀▀▀▀█" in shown or "█ ▄▄▄▄▄ █" in shown
+    assert "customersigner pair" in shown
+    assert "pairing open" in customerctl(daemon, "signer-status")
+    signer.paired(line)
+    assert daemon.rpc("signer-status")["fingerprint"] in customerctl(daemon, "signer-status")
+    assert "is forgotten" in customerctl(daemon, "signer-forget")
