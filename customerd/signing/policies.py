@@ -17,6 +17,12 @@ def policy_refusal(error: RpcError) -> tuple[str, str]:
     return name, f"{meaning} ({name}): {error.message}{_again(error)}"
 
 
+def refused_by(error: RpcError) -> str:
+    """Return the message of a refusal, after the name of the policy where it is one's."""
+    name = error.data.get("policy") if isinstance(error.data, dict) else None
+    return f"{name}: {error.message}" if name in POLICIES else error.message
+
+
 def _again(error: RpcError) -> str:
     """Say when the same may pass; times are the daemon's, to the second."""
     after = error.data.get("after")

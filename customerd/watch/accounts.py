@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from customerd.signing.errors import SignerAway, SignerSlow
+from customerd.signing.policies import refused_by
 from zkchannels.chain.errors import AccountUnavailable
 from zkchannels.escrow.ethereum import PrivateKey
 from zkchannels.escrow.transaction import Transaction
@@ -50,7 +51,7 @@ class WalletAccount:
             raise AccountUnavailable("no signer is attached") from None
         except RpcError as error:
             log.error("signer_refuses_transaction", reason=error.message)
-            raise AccountUnavailable(f"the signer refuses: {error.message}") from None
+            raise AccountUnavailable(f"the signer refuses: {refused_by(error)}") from None
         return answer.raw
 
 

@@ -158,6 +158,29 @@ def test_a_payment_waits_for_the_person_and_nothing_else_does(policed: World) ->
         world.pay(label, "0.1 ETH")
 
 
+def test_a_deposit_waits_for_the_person_too(policed: World) -> None:
+    """A new channel is asked for with its deposit; a no leaves nothing behind."""
+    world = policed
+    set_policy(world, CONFIRM)
+    address = world.network.merchants["coffee"].address
+    with person(world) as terminal:
+        for word, label in (("n", "not-wanted"), ("y", "wanted")):
+            made = world.rpc(
+                "establish", merchant=address, deposit="0.7 ETH", label=label, wait=False
+            )
+            shown = read_until(terminal, "[y/N]")
+            assert "Deposit 0.7 ETH into a channel with the escrow 0x" in shown
+            confirming(world, made["operation"])
+            os.write(terminal, f"{word}\n".encode())
+            outcome = world.settle(made["operation"])
+            if word == "n":
+                assert outcome["error"]["kind"] == "policy-confirmation-declined"
+                assert world.refused("show", label=label)["kind"] == "not_found"
+            else:
+                assert outcome["status"] == "done"
+    world.pay("wanted", "0.1 ETH")
+
+
 def test_a_signer_that_dies_while_somebody_thinks_asks_again(policed: World) -> None:
     """The payment waits for the signer, is asked for once more, and is made once."""
     world = policed
