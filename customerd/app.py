@@ -311,6 +311,8 @@ class Daemon:
                         continue
             except DatabaseUnavailable as error:
                 log.error("database_lost", reason=str(error))
+                # What comes back may be older: until then the guard takes its time, too.
+                self._gateway.compared = False
                 await self._database.wait_available()
                 await self._hold_lease()
                 log.info("database_back")

@@ -51,6 +51,7 @@ class Second:
         config = network.config.read_text()
         config = config.replace(str(network.socket), str(self.socket))
         config = config.replace(str(network.signer_socket), str(self.signer_socket))
+        config = config.replace(str(network.monitor_socket), str(directory / "monitor.sock"))
         if dsn is not None:
             lines = [
                 f'dsn = "{dsn}"' if line.startswith("dsn") else line for line in config.split("\n")
