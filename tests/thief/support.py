@@ -231,7 +231,7 @@ def guard_key(world: World) -> PrivateKey:
 def signer_files(world: World) -> dict[str, bytes]:
     """All files of the signer, by name: the seed, the record, and the record's journal."""
     found = world.network.signer_directory.iterdir()
-    return {path.name: path.read_bytes() for path in found if path.suffix != ".lock"}
+    return {path.name: path.read_bytes() for path in found if path.is_file()}
 
 
 # -- what is tried --------------------------------------------------------------------------------
