@@ -279,8 +279,12 @@ class Signer:
 
     # -- close ------------------------------------------------------------------------------------
 
-    def authorize_close(self, params: wire.CloseAuthorizeParams) -> wire.Authorization:
-        """Write down a close on the newest state, then give its authorization."""
+    def authorize_close(self, params: wire.CloseAuthorizeParams) -> wire.CloseAuthorization:
+        """Write down a close on the newest state, then give its authorization.
+
+        For a mutual close with the request to the merchant, which nobody else can make: it ends
+        payments on the state.
+        """
         known = self._channel(params.channel)
         try:
             channel = decide.close(known, params.index, params.kind)
@@ -291,7 +295,23 @@ class Signer:
             ) from None
         channel = self._for_guard(channel, params.guard)
         self._write(known, channel)
-        return _authorization(channel)
+        request = self._mutual_request(channel) if params.kind == "mutual" else None
+        return wire.CloseAuthorization(
+            **msgspec.structs.asdict(_authorization(channel)), request=request
+        )
+
+    def _mutual_request(self, channel: Channel) -> bytes:
+        terms, accepted = channel.terms, channel.accepted
+        assert accepted is not None
+        digest = typed_data.mutual_request_digest(
+            terms.chain_id,
+            terms.escrow,
+            _number(terms.channel),
+            accepted.lock,
+            accepted.step.customer_balance,
+            accepted.step.merchant_balance,
+        )
+        return self.wallet.account.sign_digest(digest)
 
     def dispute_secret(self, params: wire.DisputeParams) -> wire.RevocationSecret:
         """Give a secret again that left before."""

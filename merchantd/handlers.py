@@ -36,7 +36,7 @@ from zkchannels.abacus import (
 )
 from zkchannels.escrow.ethereum import InvalidEcdsaSignature, PrivateKey, recover
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
-from zkchannels.escrow.typed_data import mutual_close_digest, recovery_digest
+from zkchannels.escrow.typed_data import mutual_close_digest, mutual_request_digest, recovery_digest
 from zkchannels.service.addresses import source_of
 from zkchannels.service.logging import get_logger
 from zkchannels.service.patience import Patience
@@ -416,6 +416,7 @@ class MerchantHandlers:
             raise _refusal("channel_unusable", "the channel is not open")
         if sum(balances) != known.customer_deposit + known.merchant_deposit:
             raise _refusal("bad_signature", "the balances do not add up to the deposits")
+        self._check_customer(params, known.customer)
         self._check_closing(params)
         entered = await self._records.enter_mutual_lock(
             params.lock,
@@ -434,6 +435,26 @@ class MerchantHandlers:
         )
         _log.info("mutual_close_agreed", channel=params.channel.hex())
         return wire.MutualAuthorization(self._account.sign_digest(digest))
+
+    def _check_customer(self, params: wire.CloseMutualParams, customer: bytes) -> None:
+        digest = mutual_request_digest(
+            self._terms.chain_id,
+            self._escrow.address,
+            int.from_bytes(params.channel),
+            int.from_bytes(params.lock),
+            params.customer_balance,
+            params.merchant_balance,
+        )
+        self._require_signed(digest, params.request, customer)
+
+    @staticmethod
+    def _require_signed(digest: bytes, signature: bytes, customer: bytes) -> None:
+        try:
+            signer = recover(digest, signature)
+        except InvalidEcdsaSignature:
+            signer = b""
+        if signer != customer:
+            raise _refusal("bad_signature", "this is not the customer's signature")
 
     def _check_closing(self, params: wire.CloseMutualParams) -> None:
         try:
@@ -456,12 +477,7 @@ class MerchantHandlers:
         digest = recovery_digest(
             self._terms.chain_id, self._escrow.address, int.from_bytes(params.channel)
         )
-        try:
-            signer = recover(digest, params.signature)
-        except InvalidEcdsaSignature:
-            signer = b""
-        if signer != known.customer:
-            raise _refusal("bad_signature", "this is not the customer's signature")
+        self._require_signed(digest, params.signature, known.customer)
         return wire.EstablishRecord(
             customer_deposit=known.customer_deposit,
             merchant_deposit=known.merchant_deposit,

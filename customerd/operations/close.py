@@ -88,6 +88,7 @@ async def _ask_merchant(run: Run, channel: Channel) -> None:
         await _go_unilateral(run, channel, "the merchant expires the channel")
         return
     authorization = await _authorize(run, channel)
+    assert authorization.request is not None, "a mutual close was asked for"
     try:
         async with run.merchant(channel, bound=True) as peer:
             agreement = await run.ask(
@@ -99,6 +100,7 @@ async def _ask_merchant(run: Run, channel: Channel) -> None:
                     customer_balance=authorization.customer_balance,
                     merchant_balance=authorization.merchant_balance,
                     signature=authorization.signature,
+                    request=authorization.request,
                 ),
             )
     except RpcError as error:
@@ -119,7 +121,7 @@ async def _ask_merchant(run: Run, channel: Channel) -> None:
     await run.change(write)
 
 
-async def _authorize(run: Run, channel: Channel) -> signer_wire.Authorization:
+async def _authorize(run: Run, channel: Channel) -> signer_wire.CloseAuthorization:
     """Have the signer write the close down before the merchant hears of it."""
     try:
         return await authorize_close(

@@ -305,7 +305,7 @@ async def authorize_close(
     *,
     guard: bytes,
     kind: Literal["mutual", "unilateral"],
-) -> wire.Authorization:
+) -> wire.CloseAuthorization:
     """Have the signer write the decided close down before anything leaves (rule `signs`).
 
     Raises its RpcError; when it knows a newer state, that is taken over first, so that the next

@@ -42,6 +42,7 @@ from zkchannels.devnet.anvil import Anvil
 from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import PrivateKey, parse_address
 from zkchannels.escrow.record import ChannelRecord
+from zkchannels.escrow.typed_data import mutual_request_digest
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
@@ -555,10 +556,25 @@ class Customer:
 
     async def mutual(self, peer: Peer, channel: Channel) -> wire.CloseMutualParams:
         """The request for a mutual close on the newest state."""
-        return wire.CloseMutualParams(
+        state = channel.state
+        params = wire.CloseMutualParams(
             channel=channel.id,
-            lock=channel.state.lock.to_bytes(32),
-            customer_balance=channel.state.customer_balance,
-            merchant_balance=channel.state.merchant_balance,
+            lock=state.lock.to_bytes(32),
+            customer_balance=state.customer_balance,
+            merchant_balance=state.merchant_balance,
             signature=await self.authorization(peer, channel),
+            request=bytes(65),
         )
+        return self.asking(params)
+
+    def asking(self, params: wire.CloseMutualParams) -> wire.CloseMutualParams:
+        """A request for a mutual close with the customer's signature on it."""
+        digest = mutual_request_digest(
+            self.chain_id,
+            self.site.escrow,
+            int.from_bytes(params.channel),
+            int.from_bytes(params.lock),
+            params.customer_balance,
+            params.merchant_balance,
+        )
+        return msgspec.structs.replace(params, request=self.account.sign_digest(digest))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
+
+import msgspec
 
 from tests.merchantd.support import Channel, Customer, MerchantSite, Step, refused
 from zkchannels.abacus import CLOSE, R, encode_scalar
@@ -247,16 +250,22 @@ async def test_revoked_state_cannot_be_closed_mutually(customer: Customer) -> No
 
 
 async def test_mutual_close_needs_the_authorization(customer: Customer) -> None:
-    """A bad signature, or balances of another sum, burn nothing and sign nothing."""
+    """A bad signature, another sum, or not the customer's request burn and sign nothing."""
     async with customer.connect() as peer:
         channel = await customer.establish(peer, 1_000)
         good = await customer.mutual(peer, channel)
         mine = (good.channel, good.lock)
+
+        def asked(*fields: Any) -> wire.CloseMutualParams:
+            return customer.asking(wire.CloseMutualParams(*fields, bytes(65)))
+
         wrong = [
-            wire.CloseMutualParams(*mine, 999, 1, good.signature),
-            wire.CloseMutualParams(*mine, 999, 0, good.signature),
-            wire.CloseMutualParams(good.channel, b"\xff" * 32, 1_000, 0, good.signature),
-            wire.CloseMutualParams(*mine, 1_000, 0, bytes(256)),
+            asked(*mine, 999, 1, good.signature),
+            asked(*mine, 999, 0, good.signature),
+            asked(good.channel, b"\xff" * 32, 1_000, 0, good.signature),
+            asked(*mine, 1_000, 0, bytes(256)),
+            msgspec.structs.replace(good, request=bytes(65)),
+            msgspec.structs.replace(good, request=asked(*mine, 999, 1, good.signature).request),
         ]
         for params in wrong:
             with refused("bad_signature"):

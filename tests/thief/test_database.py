@@ -22,7 +22,7 @@ from zkchannels import abacus
 from zkchannels.abacus import ChannelSecrets, InvalidSignature
 from zkchannels.abacus.keys import points_of
 from zkchannels.abacus.signatures import _fingerprint
-from zkchannels.escrow import calls
+from zkchannels.escrow import calls, typed_data
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.wire import merchant as wire
 from zkchannels.wire.errors import kind_of
@@ -190,3 +190,25 @@ def test_an_order_written_into_the_database_goes_to_merchants_only(
         label, lambda channel: channel["customer_balance"]["units"] == 850_000_000
     )
     assert world.network.chain.balance(thief.key.address) == before
+
+
+async def test_only_the_customer_can_ask_to_close_by_agreement(world: World, thief: Thief) -> None:
+    """The closing authorization alone gets no agreement, which would end payments on the state."""
+    label = world.establish("1 ETH")
+    world.pay(label, "0.1 ETH")
+    state = newest_state(world, label)
+    own = typed_data.mutual_request_digest(
+        world.network.chain.chain_id, thief.escrow, state.number, state.lock, *state.balances
+    )
+    params = wire.CloseMutualParams(
+        state.number.to_bytes(32),
+        state.lock.to_bytes(32),
+        *state.balances,
+        state.signature,
+        thief.key.sign_digest(own),
+    )
+    async with thief.merchant() as peer:
+        with pytest.raises(RpcError) as refused:
+            await peer.request(wire.CLOSE_MUTUAL, params)
+    assert kind_of(refused.value) == "bad_signature"
+    world.pay(label, "0.1 ETH")

@@ -15,6 +15,10 @@ _GUARD_PERMIT_TYPE = keccak256(
 _MUTUAL_CLOSE_TYPE = keccak256(
     b"MutualClose(uint256 channel,uint256 customer_balance,uint256 merchant_balance)"
 )
+_MUTUAL_REQUEST_TYPE = keccak256(
+    b"MutualCloseRequest(uint256 channel,uint256 lock,uint256 customer_balance,"
+    b"uint256 merchant_balance)"
+)
 _RECOVERY_TYPE = keccak256(b"Recovery(uint256 channel)")
 _PERMIT_TYPE = keccak256(
     b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
@@ -51,6 +55,20 @@ def mutual_close_digest(
     """What the merchant signs to let the customer close at once on these balances."""
     types = ("bytes32", *["uint256"] * 3)
     values = (_MUTUAL_CLOSE_TYPE, channel, customer_balance, merchant_balance)
+    return _digest(_escrow_domain(chain_id, escrow), abi.encode(types, values))
+
+
+def mutual_request_digest(  # noqa: PLR0917
+    chain_id: int,
+    escrow: bytes,
+    channel: int,
+    lock: int,
+    customer_balance: int,
+    merchant_balance: int,
+) -> bytes:
+    """What the customer signs to ask the merchant for a mutual close on exactly this state."""
+    types = ("bytes32", *["uint256"] * 4)
+    values = (_MUTUAL_REQUEST_TYPE, channel, lock, customer_balance, merchant_balance)
     return _digest(_escrow_domain(chain_id, escrow), abi.encode(types, values))
 
 

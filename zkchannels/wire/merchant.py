@@ -171,13 +171,18 @@ class PayToken(Answer, frozen=True):
 
 
 class CloseMutualParams(Request, frozen=True):
-    """The newest close state with its closing authorization, for a mutual close."""
+    """The newest close state with its closing authorization, for a mutual close.
+
+    `request` is the customer's EIP-712 signature on exactly this request: the agreement ends
+    payments on the state, so whoever has only stolen the authorization must not get it.
+    """
 
     channel: Bytes32
     lock: Bytes32
     customer_balance: Balance
     merchant_balance: Balance
     signature: Bytes256
+    request: Bytes65
 
 
 class MutualAuthorization(Answer, frozen=True):

@@ -237,6 +237,15 @@ class Authorization(Answer, frozen=True):
         return f"Authorization(index={self.index}, attempt={self.attempt})"
 
 
+class CloseAuthorization(Authorization, frozen=True):
+    """The authorization to close on, and what asks the merchant to agree if that was wanted."""
+
+    request: Bytes65 | None
+
+    def __repr__(self) -> str:
+        return f"CloseAuthorization(index={self.index}, attempt={self.attempt})"
+
+
 class CompleteParams(Request, frozen=True):
     """A blinded pay token to be checked."""
 
@@ -634,7 +643,7 @@ PAY_COMPLETE = Method(
 CLOSE_AUTHORIZE = Method(
     "close.authorize",
     CloseAuthorizeParams,
-    Authorization,
+    CloseAuthorization,
     summary="Write down a close and give its closing authorization.",
     errors=("channel_unknown", "newer_state", "out_of_order", "unavailable"),
 )
