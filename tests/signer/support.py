@@ -16,7 +16,7 @@ from customersigner.signer import Signer
 from customersigner.store import Store
 from zkchannels import abacus
 from zkchannels.escrow import typed_data
-from zkchannels.escrow.ethereum import PrivateKey
+from zkchannels.escrow.ethereum import PrivateKey, recover
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.wire import signer as wire
@@ -189,15 +189,30 @@ class Channel:
     async def close(self, kind: Any = "unilateral", **changes: Any) -> wire.Authorization:
         """Ask for the authorization to close on the newest state."""
         params = wire.CloseAuthorizeParams(self.id, self.index, kind, GUARD)
-        answer: wire.Authorization = await self.call(
+        answer: wire.CloseAuthorization = await self.call(
             wire.CLOSE_AUTHORIZE, msgspec.structs.replace(params, **changes)
         )
-        return answer
+        request = answer.request
+        # Nobody but the customer may ask the merchant to end payments on a state.
+        assert (request is not None) == (params.kind == "mutual")
+        if request is not None:
+            state = (int.from_bytes(answer.lock), answer.customer_balance, answer.merchant_balance)
+            number = int.from_bytes(self.id)
+            digest = typed_data.mutual_request_digest(CHAIN, self.merchant.escrow, number, *state)
+            assert recover(digest, request) == self.account
+        return plain(answer)
 
     async def record(self) -> wire.Record:
         """What the signer has written about this channel."""
         page = await self.call(wire.RECORDS, wire.RecordsParams())
         return next(record for record in page.records if record.channel == self.id)
+
+
+def plain(answer: wire.CloseAuthorization) -> wire.Authorization:
+    """The authorization to close on, without the request to the merchant."""
+    fields = msgspec.structs.asdict(answer)
+    del fields["request"]
+    return wire.Authorization(**fields)
 
 
 class Desk:

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.signer.support import CHAIN, ESCROW, GUARD, Channel, Desk, Merchant, now
+from tests.signer.support import CHAIN, ESCROW, GUARD, Channel, Desk, Merchant, now, plain
 from zkchannels import abacus
 from zkchannels.escrow import calls
 from zkchannels.jsonrpc.errors import RpcError
@@ -184,7 +184,7 @@ class StolenDaemon(RuleBasedStateMachine):
         params = wire.CloseAuthorizeParams(self.channel.id, index, kind, GUARD)
         answer = self._ask(wire.CLOSE_AUTHORIZE, params)
         if answer is not None:
-            assert answer == self.authorized[index]
+            assert plain(answer) == self.authorized[index]
             self.closed[index] = b""
 
     @rule(offset=offsets, late=st.booleans())
