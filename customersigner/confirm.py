@@ -150,10 +150,14 @@ async def serve_people(path: Path, questions: Questions) -> None:
             return Nothing()
 
         handlers.register(ATTEND, attend, cancel_on_disconnect=True)
-        async with serve(
+        people = serve(
             listening, lambda: Peer(handlers, name="person", log=log.warning), accept=_same_owner
-        ):
-            await asyncio.get_running_loop().create_future()
+        )
+        try:
+            async with people:
+                await asyncio.get_running_loop().create_future()
+        finally:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240 - at once, on the way out
 
 
 async def attend(path: Path, terminal: Terminal) -> None:

@@ -349,6 +349,18 @@ async def test_a_question_is_withdrawn_with_its_link_and_asked_again_once(home: 
         assert caught.value.data["kind"] == "out_of_order"
 
 
+async def test_the_socket_of_questions_goes_with_the_signer(home: Path) -> None:
+    """A stopped signer leaves no socket; the one that a killed signer left is replaced."""
+    daemon, socket = Daemon(), home / "state" / "confirm.sock"
+    async with listening(home / "signer.sock", daemon):
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            async with running(home) as process:
+                await daemon.attached()
+                await until(socket.exists)
+                await process.stop(number)
+            assert socket.exists() == (number == signal.SIGKILL)
+
+
 async def test_an_unanswered_question_ends(home: Path) -> None:
     """After its time a question is withdrawn, and whoever waits is told so."""
     write_policy(home, "confirm_within = '50ms'\n" + ABOVE_FIVE.replace(FIVE, HUNDRED))
