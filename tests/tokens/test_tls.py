@@ -20,14 +20,13 @@ import pytest
 
 from customerd.rpc import methods
 from customerd.rpc.monitor import AUTHENTICATE_WITHIN, MOST_CONNECTIONS, MOST_PER_TOKEN
-from tests.customerd.conftest import Alone, place
+from tests.customerd.conftest import Alone
 from tests.link.parts import free_port
+from zkchannels.devnet.postgres import Cluster
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.jsonrpc.server import connect_tls, connect_unix
 from zkchannels.service.tls import fingerprint_of, own_certificate, pinning_client_context
-
-__all__ = ["place"]
 
 GROUP = grp.getgrgid(os.getegid()).gr_name
 
@@ -75,10 +74,11 @@ class Callers:
             await peer.wait_closed()
 
 
-@pytest.fixture
-def doors(place: Path, database_dsn: str) -> Iterator[Doors]:
-    """A running daemon with both doors."""
-    daemon = Doors(place, database_dsn)
+@pytest.fixture(scope="module")
+def doors(memory_directory: Path, postgres_cluster: Cluster) -> Iterator[Doors]:
+    """A running daemon with both doors, for all tests of this file."""
+    postgres_cluster.create_database("doors")
+    daemon = Doors(memory_directory / "doors", postgres_cluster.dsn("doors"))
     daemon.service.start()
     yield daemon
     assert daemon.service.stop() == 0
