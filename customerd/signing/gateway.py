@@ -28,7 +28,7 @@ from customerd.store.events import Store
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
-from zkchannels.jsonrpc.peer import Handlers, Peer
+from zkchannels.jsonrpc.peer import Handlers, Limits, Peer
 from zkchannels.jsonrpc.server import serve, serve_tls
 from zkchannels.service.certificate import ensure_pair
 from zkchannels.service.logging import get_logger
@@ -38,6 +38,11 @@ from zkchannels.wire import signer as wire
 
 P = TypeVar("P", bound=msgspec.Struct)
 R = TypeVar("R")
+
+REQUESTS = 256
+"""Requests in flight at a time; the others wait their turn."""
+LIMITS = Limits(max_outstanding=2 * REQUESTS)
+"""Room for a ping among them: a signer that is busy is not taken for a dead one."""
 
 log = get_logger("customerd.signing")
 
@@ -90,6 +95,7 @@ class Gateway:
         )
         self._newcomers = (Newcomers(), Newcomers())
         self._arrived: asyncio.Queue[Link] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(REQUESTS)
         self._link: Link | None = None
         self._ready = asyncio.Event()
         self.address = ""
@@ -171,22 +177,23 @@ class Gateway:
 
         `timeout`: seconds, where they are others than those of every request.
         """
-        if not self.ready:
-            raise SignerAway
-        return await self.request_uncompared(method, params, timeout=timeout)
+        async with self._slots:
+            if not self.ready:
+                raise SignerAway
+            return await self._ask(method, params, timeout or self._settings.request_timeout)
 
-    async def request_uncompared(
-        self, method: Method[P, R], params: P, *, timeout: float | None = None
-    ) -> R:
+    async def request_uncompared(self, method: Method[P, R], params: P) -> R:
         """Ask a signer that is still being compared; for the comparison alone."""
+        async with self._slots:
+            return await self._ask(method, params, self._settings.request_timeout)
+
+    async def _ask(self, method: Method[P, R], params: P, timeout: float) -> R:
         self._store.database.require_lease()
         link = self._link
         if link is None:
             raise SignerAway
         try:
-            return await link.peer.request(
-                method, params, timeout=timeout or self._settings.request_timeout
-            )
+            return await link.peer.request(method, params, timeout=timeout)
         except ConnectionLost:
             raise SignerAway from None
         except RequestTimeout:
@@ -202,7 +209,9 @@ class Gateway:
             self._handshake.register(handlers)
 
             def newcomer() -> Peer:
-                return Peer(handlers, name="signer", on_closed=self._closed, log=log.warning)
+                return Peer(
+                    handlers, limits=LIMITS, name="signer", on_closed=self._closed, log=log.warning
+                )
 
             for each in listening:
                 if each.family == socket.AF_UNIX:

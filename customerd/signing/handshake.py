@@ -162,8 +162,6 @@ class Handshake:
         if caller.secured is not bool(params.certificate):
             raise _refused("a certificate goes with TLS, and with nothing else")
         certificate = params.certificate or None
-        if certificate is not None and not self._rules.is_readable(certificate):
-            raise _refused("the signer's certificate cannot be read")
         nonce = secrets.token_bytes(32)
         channel = pairing.NO_CHANNEL
         if certificate is not None:
@@ -184,6 +182,10 @@ class Handshake:
             log.warning("pairing_refused", reason="no such secret", source=caller.source)
             raise _refused("the secret is wrong, or was used, or has expired")
         self._check_wallet(candidate.identity)
+        # Looked at last: that is work, and only for who has the secret.
+        certificate = candidate.certificate
+        if certificate is not None and not self._rules.is_readable(certificate):
+            raise _refused("the signer's certificate cannot be read")
         try:
             await self._pairing.take_up(offer, candidate.identity, candidate.certificate)
         except OfferGone:
