@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -52,8 +53,8 @@ def test_a_refusal_names_its_policy_and_what_to_do(policed: World) -> None:
     assert ("policy-fee-cap", "ETH, fees of transactions") in spent
     set_policy(world, '[assets.ETH]\npayment = "0.3 ETH"\nday = "100 ETH"\n')
     used = limits_of(world)["policy-day-limit", "ETH, payments"]["used"]
-    before = float(used.split()[0])
-    set_policy(world, f'[assets.ETH]\npayment = "0.3 ETH"\nday = "{before + 0.5:f} ETH"\n')
+    more = Decimal(used.split()[0]) + Decimal("0.5")
+    set_policy(world, f'[assets.ETH]\npayment = "0.3 ETH"\nday = "{more} ETH"\n')
     too_much = world.refused("pay", label=label, amount="0.31 ETH")
     assert too_much["kind"] == "policy-payment-limit"
     assert too_much["retry"] == "after_change"
