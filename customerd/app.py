@@ -304,27 +304,35 @@ class Daemon:
 
     async def _witness_database(self) -> None:
         """Keep an idle connection that sees the server's end at once, then wait for its return."""
+        lost = False
         while True:
             try:
                 async with await self._database.listen(CHANNEL) as listener:
+                    if lost:
+                        await self._database_is_back()
+                        lost = False
                     async for _ in listener:
                         continue
+            except LeaseLost:
+                raise
             except DatabaseUnavailable as error:
-                log.error("database_lost", reason=str(error))
+                if not lost:
+                    log.error("database_lost", reason=str(error))
+                lost = True
                 # What comes back may be older: until then the guard takes its time, too.
                 self._gateway.compared = False
                 await self._database.wait_available()
-                await self._hold_lease()
-                log.info("database_back")
-                # It may be a standby that lacks the last commits: compare and read all again.
-                self._gateway.compare_again()
-                self._watcher.forget()
-                await reload(self._tokens)
-                self._monitor.end_invalid()
-                with contextlib.suppress(DatabaseUnavailable):
-                    await self._gateway.load_pairing()
-                with contextlib.suppress(DatabaseUnavailable):
-                    await self._runner.take_up()
+
+    async def _database_is_back(self) -> None:
+        """Compare and read all again: it may be a standby that lacks the last commits."""
+        await self._hold_lease()
+        log.info("database_back")
+        self._gateway.compare_again()
+        self._watcher.forget()
+        await reload(self._tokens)
+        self._monitor.end_invalid()
+        await self._gateway.load_pairing()
+        await self._runner.take_up()
 
     async def _keep_watchdog(self) -> None:
         """Feed systemd's watchdog from the event loop, as long as it turns."""

@@ -163,7 +163,12 @@ class Database:
             raise
 
     async def wait_available(self) -> None:
-        """Return as soon as the database answers, trying with growing pauses; never raises."""
+        """Return as soon as the database answers, trying with growing pauses; never raises.
+
+        A server that refuses one more connection while it answers on others gets its pause, too.
+        """
+        if self._backoff.failing:
+            await self._backoff.wait()
         while True:
             try:
                 await self.fetch_one_value("select 1")
