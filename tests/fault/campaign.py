@@ -349,7 +349,7 @@ T = TypeVar("T", Point, Cut)
 
 def chosen(points: Sequence[T]) -> list[T]:
     """Return all points of payments, and of the rest a share that changes by the day."""
-    share = int(os.environ.get(SHARE, "8"))
+    share = int(os.environ.get(SHARE, "16"))
     day = datetime.now(UTC).toordinal()
     rest = [point for point in points if not _always(point)]
     picked = set(rest[day % share :: share])
