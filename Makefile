@@ -26,7 +26,7 @@ check: static ## the fast part: ruff, mypy --strict, import-linter, unit tests
 	@$(python) -m pytest tests/unit $(PYTEST)
 
 test: static ## everything: the fast part and all tests, in random order, warnings are errors
-	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m pytest tests $(PYTEST)
+	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tools.test $(PYTEST)
 
 test-fault: environment ## every crash point and every cut, and the nine failures of the reference system
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tests.fault $(PYTEST)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from tests.chainfaults.network import FINALITY, FaultyWorld
+from tests.chainfaults.network import FINALITY, PATIENCE, FaultyWorld
 from zkchannels.escrow.record import ChannelStatus
 
 HOW = ("drop", "late", "mixed")
@@ -77,10 +79,11 @@ def test_a_final_deposit_is_taken_back(world: FaultyWorld) -> None:
     assert depth > FINALITY
     world.reorganise(depth, "drop")
     world.until_alarm("finality_broken")
-    # Sent again, it is in a block before the daemon has read that one.
-    world.until(label, chain_status="absent")
+    until = time.monotonic() + PATIENCE
+    while world.on_chain(label) != opened:
+        assert time.monotonic() < until, world.on_chain(label)
+        world.block()
     world.until(label, chain_status="open", status="idle")
-    assert world.on_chain(label) == opened
     world.anvil.mine(2 * FINALITY)
     world.until_no_alarm("finality_broken")
     world.pay(label, "0.1 ETH")
