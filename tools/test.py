@@ -1,7 +1,7 @@
 """Run all tests, in groups side by side: most of them wait for other processes.
 
-python -m tools.test [options of pytest]. Each group is one pytest in random order; what a group said
-is shown when it ends. The last line counts everything.
+python -m tools.test [options of pytest]. Each group is one pytest in random order; what it said is
+shown when it ends. The last line counts everything.
 """
 
 from __future__ import annotations
