@@ -19,6 +19,17 @@ _LAUNCHER = (
 )
 
 
+def readable(*descriptors: int, seconds: float) -> set[int]:
+    """Return which of these can be read within some seconds, whatever their numbers are.
+
+    Not `select`, which takes none from 1024 on: a test may hold many connections.
+    """
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {found for found, _ in poll.poll(max(0.0, seconds) * 1000)}
+
+
 def dying_with_parent(command: Sequence[str]) -> list[str]:
     """The command line that runs `command` as a process that ends with the calling thread."""
     return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
@@ -86,8 +97,7 @@ class Child:
     def _wait(self, ready: str, deadline: float) -> str:
         pending = b""
         while True:
-            readable, _, _ = select.select([self._output], [], [], deadline - time.monotonic())
-            if not readable:
+            if not readable(self._output.fileno(), seconds=deadline - time.monotonic()):
                 raise ChildFailed(f"not ready in time: {self._said()}")
             piece = os.read(self._output.fileno(), 65536)
             if not piece:

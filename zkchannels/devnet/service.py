@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import select
 import signal
 import socket
 import subprocess
@@ -12,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zkchannels.devnet.child import ChildFailed, dying_with_parent
+from zkchannels.devnet.child import ChildFailed, dying_with_parent, readable
 
 
 class Service:
@@ -90,12 +89,12 @@ class Service:
         try:
             while True:
                 left = deadline - time.monotonic()
-                readable, _, _ = select.select([notify.fileno(), ended], [], [], max(0.0, left))
-                if notify.fileno() in readable:
+                ready = readable(notify.fileno(), ended, seconds=left)
+                if notify.fileno() in ready:
                     self.told.append(notify.recv(4096).decode())
                     if text in self.told[-1]:
                         return
-                elif ended in readable:
+                elif ended in ready:
                     raise ChildFailed(f"{self.name} ended at its start:\n{self.last_lines()}")
                 else:
                     self.kill()
