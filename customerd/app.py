@@ -168,11 +168,25 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        sockets = listen_fds()
-        rpc = _listening(sockets, "rpc", self._settings.sockets.rpc)
-        signer = _signer_sockets(sockets, self._settings.sockets)
-        self._gateway.address = _advertised(signer, self._settings.sockets)
-        monitors = _monitor_sockets(sockets, self._settings.sockets)
+        given, settings = listen_fds(), self._settings.sockets
+        rpc = _listening(given, "rpc", settings.rpc)
+        signer = _doors(
+            given,
+            "signer",
+            path=settings.signer,
+            mode=int(settings.signer_mode, 8),
+            group=settings.signer_group,
+            tls=settings.signer_tls,
+        )
+        self._gateway.address = _advertised(signer, settings)
+        monitors = _doors(
+            given,
+            "monitor",
+            path=settings.monitor,
+            mode=0o660,
+            group=settings.monitor_group,
+            tls=settings.monitor_tls,
+        )
         work = asyncio.create_task(self._work(rpc, signer, monitors), name="customerd")
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -380,34 +394,24 @@ def _listening(given: dict[str, list[socket.socket]], name: str, path: str) -> s
     return bind_owner_only(Path(path))
 
 
-def _monitor_sockets(
-    given: dict[str, list[socket.socket]], settings: Sockets
+def _doors(
+    given: dict[str, list[socket.socket]],
+    name: str,
+    *,
+    path: str | None,
+    mode: int,
+    group: str | None,
+    tls: str | None,
 ) -> list[socket.socket]:
-    """Return all sockets for holders of tokens: those of systemd, and those that are configured."""
-    names = ("monitor", "customerd-monitor.socket")
-    found = [each for name in names for each in given.get(name, ())]
-    unix = any(each.family == socket.AF_UNIX for each in found)
-    if settings.monitor is not None and not unix:
-        path = Path(settings.monitor)
-        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        found.append(bind_owner_only(path, 0o660, group=settings.monitor_group))
-    if settings.monitor_tls is not None and all(each.family == socket.AF_UNIX for each in found):
-        found += bind_tcp(*read_address(settings.monitor_tls))
-    return found
-
-
-def _signer_sockets(
-    given: dict[str, list[socket.socket]], settings: Sockets
-) -> list[socket.socket]:
-    """Return all sockets for the signer: those of systemd, and those it did not hand over."""
-    found = [each for name in ("signer", "customerd-signer.socket") for each in given.get(name, ())]
-    if not any(each.family == socket.AF_UNIX for each in found):
-        path, mode = Path(settings.signer), int(settings.signer_mode, 8)
+    """Return all sockets of one kind: those of systemd, and those that it did not hand over."""
+    found = [each for known in (name, f"customerd-{name}.socket") for each in given.get(known, ())]
+    families = {each.family for each in found}
+    if path is not None and socket.AF_UNIX not in families:
         folder = 0o711 if mode & 0o077 else 0o700
-        path.parent.mkdir(mode=folder, parents=True, exist_ok=True)
-        found.append(bind_owner_only(path, mode, group=settings.signer_group))
-    if settings.signer_tls is not None and all(each.family == socket.AF_UNIX for each in found):
-        found += bind_tcp(*read_address(settings.signer_tls))
+        Path(path).parent.mkdir(mode=folder, parents=True, exist_ok=True)
+        found.append(bind_owner_only(Path(path), mode, group=group))
+    if tls is not None and not families - {socket.AF_UNIX}:
+        found += bind_tcp(*read_address(tls))
     return found
 
 
