@@ -32,7 +32,12 @@ class Rests:
         """Take note of an interruption."""
         before = self._rests.get(row.operation)
         times = 1 if before is None else before.times + 1
-        self._rests[row.operation] = Rest(row, step, reason[:LONGEST_REASON], times)
+        self._rests[row.operation] = Rest(row, step, reason, times)
+
+    def reason(self, operation: bytes) -> str:
+        """Return why an operation was interrupted last; empty when it was not."""
+        rest = self._rests.get(operation)
+        return "" if rest is None else rest.reason
 
     def forget(self, operation: bytes) -> None:
         """Hear that an operation has ended."""
@@ -57,7 +62,7 @@ class Rests:
 
 def _told(rest: Rest) -> str:
     where = "" if rest.step is None else f" at the step {rest.step}"
-    text = f"the {rest.row.kind} rests{where} and is tried again: {rest.reason}"
+    text = f"the {rest.row.kind} rests{where} and is tried again: {rest.reason[:LONGEST_REASON]}"
     if rest.row.force:
         return text
     return f"{text}; customerctl close --force {rest.row.label} ends the channel without it"

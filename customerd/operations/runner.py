@@ -65,7 +65,6 @@ class Runner:
         self._at_work: dict[bytes, asyncio.Task[None]] = {}
         self._held: frozenset[bytes] = frozenset()
         self._recovering: set[bytes] = set()
-        self._reasons: dict[bytes, str] = {}
         self._waiting_for_word: set[bytes] = set()
         self._ended: dict[bytes, asyncio.Event] = {}
         self._places: dict[bytes, bytes] = {}
@@ -90,7 +89,7 @@ class Runner:
 
     def reason(self, operation: bytes) -> str:
         """Why an operation rests, in words; empty when it does not or did not say."""
-        return self._reasons.get(operation, "")
+        return self._rests.reason(operation)
 
     @property
     def alarms(self) -> list[Alarm]:
@@ -200,7 +199,6 @@ class Runner:
     def _end(self, row: OperationRow) -> None:
         self._at_work.pop(row.operation, None)
         self._waiting_for_word.discard(row.operation)
-        self._reasons.pop(row.operation, None)
         if row.kind == "recover" and row.channel is not None:
             self._recovering.discard(row.channel)
         self._rests.forget(row.operation)
@@ -221,7 +219,6 @@ class Runner:
                 self._waiting_for_word.add(row.operation)
                 return
             except Interrupted as error:
-                self._reasons[row.operation] = str(error)
                 log.info("operation_rests", operation=row.operation.hex(), reason=str(error))
             except (SignerAway, SignerSlow, ChainUnavailable) as error:
                 log.info(
