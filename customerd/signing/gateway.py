@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from customerd.signing.listening import Caller, Newcomers, SignerDoor, watch_sil
 from customerd.signing.pairing import PairedSigner, Pairing
 from customerd.signing.wallet import WalletMismatch, bind_wallet
 from customerd.store.events import Store
+from customerd.store.writes import Writes
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
@@ -345,10 +346,9 @@ class Gateway:
                 link.peer.abort()
 
     async def _record(self, kind: str, link: Link) -> None:
-        async def body(change: Any) -> None:
-            change.event("signer", kind, generation=link.generation)
-
+        writes = Writes()
+        writes.event("signer", kind, generation=link.generation)
         try:
-            await self._store.change(body)
+            await self._store.write(writes)
         except DatabaseUnavailable:
             log.warning("signer_event_lost", kind=kind)

@@ -20,6 +20,7 @@ from customerd.config import Settings
 from customerd.signing.compare import authorize_close
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change, Store
+from customerd.store.writes import Writes
 from customerd.watch import costs
 from customerd.watch.accounts import GuardAccount, WalletAccount
 from customerd.watch.alarms import (
@@ -406,9 +407,9 @@ class Watcher:
         """Write an event for each alarm, in their order, as soon as the database takes it."""
         while True:
             kind, alarm = await self._untold.get()
-
-            async def write(change: Change, kind: str = kind, alarm: Alarm = alarm) -> None:
-                change.event(
+            while True:
+                writes = Writes()
+                writes.event(
                     "alarm",
                     kind,
                     channel=alarm.channel,
@@ -418,10 +419,8 @@ class Watcher:
                     message=alarm.message,
                     deadline=alarm.deadline,
                 )
-
-            while True:
                 try:
-                    await self._store.change(write)
+                    await self._store.write(writes)
                 except CommitOutcomeUnknown:
                     break  # at most once: the log has it
                 except DatabaseUnavailable:
