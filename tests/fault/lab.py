@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import select
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ import psycopg
 
 from tests.fault.network import PROCESSES, FaultNetwork
 from tests.flow.world import World
-from zkchannels.devnet.child import ChildFailed
+from zkchannels.devnet.child import ChildFailed, readable
 from zkchannels.devnet.postgres import THROWAWAY
 from zkchannels.escrow import calls
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
@@ -248,7 +247,7 @@ class Lab:
             with contextlib.suppress(ProcessLookupError):
                 ends.append(os.pidfd_open(self.network.service(process).pid))
         try:
-            select.select(ends, [], [], LOOK)
+            readable(*ends, seconds=LOOK)
         finally:
             for end in ends:
                 os.close(end)

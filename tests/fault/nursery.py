@@ -11,7 +11,6 @@ import gc
 import json
 import os
 import random
-import select
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zkchannels.devnet.child import dying_with_parent
+from zkchannels.devnet.child import dying_with_parent, readable
 from zkchannels.devnet.service import Service
 
 _PRELOADED = (
@@ -86,7 +85,7 @@ class Forked:
         return code
 
     def _wait(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
+        if self.returncode is None and readable(self._end, seconds=timeout):
             self.returncode = 0
         return self.returncode
 

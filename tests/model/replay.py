@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from tests.fault.control import When
 from tests.fault.lab import PATIENCE, Lab
+from zkchannels.devnet.child import readable
 from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import PrivateKey
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
@@ -109,7 +109,7 @@ def dying(lab: Lab, process: str, boundary: str, when: When) -> Iterator[None]:
     ended = os.pidfd_open(lab.network.service(process).pid)
     try:
         yield
-        assert select.select([ended], [], [], PATIENCE)[0], f"{boundary} was not passed"
+        assert readable(ended, seconds=PATIENCE), f"{boundary} was not passed"
     finally:
         os.close(ended)
         lab.network.controls[process].disarm()

@@ -19,15 +19,16 @@ _LAUNCHER = (
 )
 
 
-def readable(*descriptors: int, seconds: float) -> set[int]:
-    """Return which of these can be read within some seconds, whatever their numbers are.
+def readable(*descriptors: int, seconds: float | None) -> set[int]:
+    """Return which of these can be read within some seconds, None for ever, whatever their numbers.
 
     Not `select`, which takes none from 1024 on: a test may hold many connections.
     """
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
-    return {found for found, _ in poll.poll(max(0.0, seconds) * 1000)}
+    limit = None if seconds is None else max(0.0, seconds) * 1000
+    return {found for found, _ in poll.poll(limit)}
 
 
 def dying_with_parent(command: Sequence[str]) -> list[str]:

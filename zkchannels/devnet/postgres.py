@@ -14,7 +14,6 @@ import importlib.util
 import os
 import pwd
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,8 @@ from typing import Self
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+
+from zkchannels.devnet.child import readable
 
 OLDEST_MAJOR = 14
 # sun_path of a Unix socket holds 108 bytes, the last of them zero.
@@ -326,9 +327,9 @@ class Cluster:
                 signal.pidfd_send_signal(process, signal.SIGINT)
                 # A stopped process (SIGSTOP) acts on no order before it is continued.
                 signal.pidfd_send_signal(process, signal.SIGCONT)
-                if not select.select([process], [], [], 10.0)[0]:
+                if not readable(process, seconds=10.0):
                     signal.pidfd_send_signal(process, signal.SIGQUIT)
-                    select.select([process], [], [], 10.0)
+                    readable(process, seconds=10.0)
             finally:
                 os.close(process)
 
