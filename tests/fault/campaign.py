@@ -38,8 +38,8 @@ _WHENS: tuple[When, ...] = ("before", "after")
 _BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 _OF_THE_TEST = re.compile(r" (answer owner (?!establish|pay|refund|close)|notify owner)")
 """Answers to the questions of the test itself."""
-_OF_THE_MOMENT = re.compile(r" error (later|too_many_sessions)$")
-"""Answers that depend on what else is going on, as a merchant's that has just started."""
+_OF_THE_MOMENT = re.compile(r" error (later|too_many_sessions)$| alarm-events commit ")
+"""What depends on what else is going on: a merchant that has just started, an alarm that time ended."""
 _PAYMENTS = ("pay", "refund")
 _TWICE = "pay"
 """The operation at whose points a process dies a second time when it resumes."""
@@ -342,21 +342,23 @@ class Campaign:
 # -- which points, and what came of them -------------------------------------------------------
 
 SHARE = "FAULT_SHARE"
-"""Environment variable: one of how many points is tried beside those of payments; 1 is all."""
+"""Environment variable: one of how many points is tried, of payments four times as many; 1 is all."""
 SHOWN = 3
 T = TypeVar("T", Point, Cut)
 
 
 def chosen(points: Sequence[T]) -> list[T]:
-    """Return all points of payments, and of the rest a share that changes by the day."""
-    share = int(os.environ.get(SHARE, "16"))
+    """Return a share of the points that changes by the day, four times as large for payments."""
+    share = int(os.environ.get(SHARE, "32"))
     day = datetime.now(UTC).toordinal()
-    rest = [point for point in points if not _always(point)]
-    picked = set(rest[day % share :: share])
-    return [point for point in points if _always(point) or point in picked]
+    picked: set[T] = set()
+    for of_payments, step in ((True, max(1, share // 4)), (False, share)):
+        group = [point for point in points if _often(point) is of_payments]
+        picked.update(group[day % step :: step])
+    return [point for point in points if point in picked]
 
 
-def _always(point: Point | Cut) -> bool:
+def _often(point: Point | Cut) -> bool:
     return point.scenario in _PAYMENTS and getattr(point, "deaths", 1) == 1
 
 

@@ -180,7 +180,7 @@ class Lab:
         rested = all(any(part in name for name in passed) for part in PERIODIC)
         if rested or self.deaths < 1:
             return True
-        self._wait_for_an_end()
+        self.wait_for_an_end()
         return None
 
     # -- driving ------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Lab:
                 found = goal()
             except (ConnectError, ConnectionLost, RequestTimeout, OSError) as error:
                 trouble = error
-                self._wait_for_an_end()
+                self.wait_for_an_end()
                 continue
             except RpcError as error:
                 trouble = error
@@ -240,7 +240,7 @@ class Lab:
                 return found
         raise Stuck(f"not settled after {PATIENCE:.0f} s, last: {trouble}")
 
-    def _wait_for_an_end(self) -> None:
+    def wait_for_an_end(self) -> None:
         """Give a program that is ending the moment to do so."""
         ends = []
         for process in PROCESSES:
