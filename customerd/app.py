@@ -14,6 +14,7 @@ from typing import Literal
 
 from customerd import VERSION
 from customerd.channels import queries as channels
+from customerd.channels.escrows import escrows
 from customerd.channels.record import Channel, Status
 from customerd.config import Settings, Sockets
 from customerd.merchants import Merchants
@@ -27,6 +28,7 @@ from customerd.rpc.owner import Owner, Parts
 from customerd.signing.compare import compare_all
 from customerd.signing.gateway import Gateway
 from customerd.signing.wallet import read_wallet
+from customerd.status import Facts, describe, holdings
 from customerd.store.events import Store
 from customerd.store.lease import CHANNEL, LeasedDatabase, LeaseHeld, LeaseLost
 from customerd.tokens.registry import Tokens, reload
@@ -34,7 +36,6 @@ from customerd.watch.accounts import GuardAccount
 from customerd.watch.watcher import Watcher
 from zkchannels.chain.client import ChainClient
 from zkchannels.chain.store import COMPONENT as CHAIN
-from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.peer import Handlers, Peer
 from zkchannels.jsonrpc.server import serve
 from zkchannels.service.logging import get_logger
@@ -71,6 +72,9 @@ class Daemon:
         self._stop = asyncio.Event()
         self._started = time.time()
         self._up = False
+        self._changed = asyncio.Event()
+        """Set when what the status line says may have changed."""
+        self._holdings = ""
         self._standing_by = False
         self._database = LeasedDatabase(
             settings.database.dsn,
@@ -158,10 +162,12 @@ class Daemon:
     def _signer_came(self) -> None:
         self._merchants.allow()
         self._watcher.kick_all()
+        self._changed.set()
 
     def _signer_left(self) -> None:
         self._merchants.drop_all()
         self._watcher.kick_all()
+        self._changed.set()
 
     async def run(self) -> int:
         """Serve until a stop request, SIGTERM or SIGINT; raises what made it impossible."""
@@ -257,8 +263,10 @@ class Daemon:
                 group.create_task(self._runner.run(), name="operations")
                 group.create_task(self._gateway.run(signer), name="signer")
                 group.create_task(self._journal.run(), name="journal")
+                group.create_task(self._notice_following(), name="following")
                 await self._runner.started()
                 self._up = True
+                await self._look_at_channels()
                 self._notifier.ready(self._status())
                 log.info("serving", rpc=self._settings.sockets.rpc)
                 await self._keep_status()
@@ -333,6 +341,7 @@ class Daemon:
                 if not lost:
                     log.error("database_lost", reason=str(error))
                 lost = True
+                self._changed.set()
                 # What comes back may be older: until then the guard takes its time, too.
                 self._gateway.compared = False
                 await self._database.wait_available()
@@ -341,6 +350,7 @@ class Daemon:
         """Compare and read all again: it may be a standby that lacks the last commits."""
         await self._hold_lease()
         log.info("database_back")
+        self._changed.set()
         self._gateway.compare_again()
         self._watcher.forget()
         await reload(self._tokens)
@@ -349,40 +359,66 @@ class Daemon:
         await self._runner.take_up()
 
     async def _keep_watchdog(self) -> None:
-        """Feed systemd's watchdog from the event loop, as long as it turns."""
+        """Feed systemd's watchdog from the event loop, as long as the watcher goes round, too."""
         interval = self._notifier.watchdog_interval
+        told = ""
         while interval is not None:
-            self._notifier.watchdog()
+            stuck = self._watcher.stuck
+            if not stuck:
+                self._notifier.watchdog()
+            elif stuck != told:
+                log.critical("watcher_hung", loops=stuck, message="the watchdog is fed no more")
+                self._changed.set()
+            told = stuck
             await asyncio.sleep(interval / 3)
 
     async def _keep_status(self) -> None:
+        """Tell systemd how the daemon is: at once what changes its mode, soon everything else."""
         shown = ""
         while True:
-            await self._warm_merchants()
-            status = self._status()
-            if status != shown:
-                self._notifier.status(status)
-                shown = status
-            await asyncio.sleep(STATUS_EVERY)
+            self._changed.clear()
+            shown = self._tell_status(shown)
+            await self._look_at_channels()
+            shown = self._tell_status(shown)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STATUS_EVERY):
+                    await self._changed.wait()
 
-    async def _warm_merchants(self) -> None:
-        """Have an unused connection ready for every merchant that may be paid next."""
-        if not self._gateway.ready:
+    def _tell_status(self, shown: str) -> str:
+        status = self._status()
+        if status != shown:
+            self._notifier.status(status)
+        return status
+
+    async def _notice_following(self) -> None:
+        async for _ in self._watcher.follower.follows():
+            self._changed.set()
+
+    async def _look_at_channels(self) -> None:
+        """Add up what can be paid, and warm up a connection to every merchant that may be next."""
+        if not self._database.alive:
             return
         with contextlib.suppress(DatabaseUnavailable):
             rows = await channels.channels(self._database)
-            for host, port in {(r.host, r.port) for r in rows if r.state is Status.IDLE}:
-                self._merchants.prepare(host, port)
+            self._holdings = holdings(rows, await escrows(self._database))
+            if self._gateway.ready:
+                for host, port in {(r.host, r.port) for r in rows if r.state is Status.IDLE}:
+                    self._merchants.prepare(host, port)
 
     def _status(self) -> str:
-        parts = [f"{self._watcher.channel_count} channels"]
-        if self._watcher.head_number >= 0:
-            parts.append(f"head {self._watcher.head_number:,}")
-        missing = self._gate.missing()
-        if missing:
-            parts.append("missing: " + ", ".join(missing))
-        parts.append(f"guard {checksum(self._watcher.guard_address)}")
-        return f"{self.mode}: " + ", ".join(parts)
+        if self._stop.is_set():
+            return "stopping"
+        return describe(
+            Facts(
+                missing=self._gate.missing(),
+                channels=self._watcher.channel_count,
+                holdings=self._holdings,
+                head=self._watcher.head_number,
+                operations=self._runner.unfinished,
+                alarms=len(self._watcher.alarms),
+                stuck=self._watcher.stuck,
+            )
+        )
 
 
 def _listening(given: dict[str, list[socket.socket]], name: str, path: str) -> socket.socket:

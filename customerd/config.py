@@ -84,6 +84,9 @@ class ChainSettings(Section, frozen=True):
     """How often to look when no new head is pushed."""
     stale_after: Duration = 600.0
     """How old the head may be before the watcher counts as not following."""
+    stuck_after: Duration = 300.0
+    """How long the watcher may be at one piece of work before it counts as hung: then systemd's
+    watchdog is fed no more. A node that is away never takes that long."""
     margin: Duration = 3600.0
     """How long before a deadline every act has to be final: the longest expected reorganisation."""
     fee_cap: int = 500_000_000_000

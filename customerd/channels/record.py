@@ -35,6 +35,9 @@ LIVE = frozenset(
 )
 """Statuses with a closing authorization that the daemon will act on by itself."""
 
+PAYABLE = (Status.IDLE, Status.PROVED, Status.REVOKING)
+"""Statuses of a channel that can pay, now or once its payment at work is done."""
+
 
 class Escrow(Struct, frozen=True):
     """An escrow contract as it was read from the chain."""

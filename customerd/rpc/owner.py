@@ -18,7 +18,7 @@ import psycopg
 from customerd import VERSION
 from customerd.channels import queries as channels
 from customerd.channels.escrows import escrows as all_escrows
-from customerd.channels.record import Channel, Escrow, Status
+from customerd.channels.record import PAYABLE, Channel, Escrow, Status
 from customerd.merchants import (
     InvalidMerchantAddress,
     MerchantAddress,
@@ -74,8 +74,6 @@ LIMITS_TIMEOUT = 2.0
 """Seconds that the signer has to tell its limits; without them the rest is shown."""
 DELAY_IN_MARGINS = 4
 """How many margins an escrow's delay has to last, for every act to be final in time."""
-
-_PAYABLE = (Status.IDLE, Status.PROVED, Status.REVOKING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +305,7 @@ class Owner:
         refundable = dict.fromkeys(escrows, 0)
         closing = dict.fromkeys(escrows, 0)
         for row in rows:
-            if row.state in _PAYABLE:
+            if row.state in PAYABLE:
                 spendable[row.escrow] += row.customer_balance
                 refundable[row.escrow] += row.merchant_balance
             elif row.state in (Status.ASKED, Status.DECIDED, Status.SUSPECT):
@@ -617,7 +615,7 @@ class Owner:
         amount = _parse(escrow.asset, params.amount)
         if amount <= 0:
             raise failure("amount_too_small", "an amount is positive")
-        if row.state not in _PAYABLE:
+        if row.state not in PAYABLE:
             raise failure("wrong_status", f"the channel {row.label!r} is {row.status}")
         held = row.customer_balance if kind == "pay" else row.merchant_balance
         if amount > held:

@@ -59,6 +59,7 @@ from zkchannels.escrow.ethereum import recover
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.service.logging import get_logger
+from zkchannels.service.pulse import Pulse
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
 from zkchannels.wire import signer as wire
 
@@ -151,6 +152,12 @@ class Watcher:
             poll=settings.chain.poll,
             stale_after=settings.chain.stale_after,
         )
+        self._pulses = {
+            "follower": self.follower.pulse,
+            "heads": Pulse(),
+            "reconcile": Pulse(),
+            "alarms": Pulse(),
+        }
 
     # -- what others ask ----------------------------------------------------------------------
 
@@ -163,6 +170,16 @@ class Watcher:
     def following(self) -> bool:
         """Whether the chain is followed and its head is fresh."""
         return self.follower.following
+
+    @property
+    def stuck(self) -> str:
+        """Which of its loops does not go round any more; empty while all do.
+
+        A node, a signer or a database that is away stops none of them: each has its time limits.
+        """
+        allowed = self._settings.chain.stuck_after
+        late = [name for name, pulse in self._pulses.items() if pulse.silence > allowed]
+        return ", ".join(late)
 
     @property
     def head_number(self) -> int:
@@ -344,6 +361,7 @@ class Watcher:
                 await self.follower.run()
             except* AnotherChain as errors:
                 log.error("another_chain", reason=str(errors.exceptions[0]))
+            self.follower.pulse.rest(ANOTHER_CHAIN_PAUSE)
             await asyncio.sleep(ANOTHER_CHAIN_PAUSE)
 
     async def _changed(self, changed: frozenset[bytes]) -> None:
@@ -361,9 +379,12 @@ class Watcher:
     async def _follow_heads(self) -> None:
         """At every head: the lanes look after their transactions, time moves for the restless."""
         seen: Block | None = None
+        pulse = self._pulses["heads"]
         while True:
+            pulse.work()
             head = self.follower.head
             if head is None or head == seen:
+                pulse.rest()
                 await self.follower.changed()
                 continue
             seen = head
@@ -382,6 +403,7 @@ class Watcher:
     async def _tell_alarms(self) -> None:
         """Raise each alarm once and clear it once, in the log at once; events follow."""
         while True:
+            self._pulses["alarms"].rest(ALARMS_EVERY)
             tick = self._tick
             new, over = self._book.turn(self.alarms, clock=time.time())
             for alarm in new:
@@ -453,14 +475,18 @@ class Watcher:
 
     async def _reconcile_for_ever(self) -> None:
         pause = 0.0
+        pulse = self._pulses["reconcile"]
         while True:
+            pulse.rest()
             await self._wake.wait()
+            pulse.work()
             self._wake.clear()
             dirty, self._dirty = self._dirty, set()
             if b"" in dirty:
                 dirty = {row.channel for row in await self._all_open()}
             failed: set[bytes] = set()
             for channel in dirty:
+                pulse.work()
                 try:
                     await self._reconcile(channel)
                 except _RESTS as error:
@@ -476,12 +502,14 @@ class Watcher:
                     self._alarms[channel] = _blocked_alarm(channel, type(error).__name__)
             pause = min(max(pause * 2, 0.1), 5.0) if failed else 0.0
             if failed:
+                pulse.rest(pause)
                 await asyncio.sleep(pause)
                 self._dirty |= failed
                 self._wake.set()
 
     async def _all_open(self) -> list[Channel]:
         while True:
+            self._pulses["reconcile"].work()
             try:
                 rows = await channels.channels(self._store.database)
             except DatabaseUnavailable:

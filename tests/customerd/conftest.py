@@ -21,7 +21,9 @@ _NUMBERS = itertools.count(1)
 class Alone:
     """One customerd process and its owner socket."""
 
-    def __init__(self, directory: Path, dsn: str, *, name: str = "customerd") -> None:
+    def __init__(
+        self, directory: Path, dsn: str, *, name: str = "customerd", chain: str = ""
+    ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory = directory
         self.socket = directory / f"{name}.sock"
@@ -29,7 +31,7 @@ class Alone:
         self.config.write_text(
             f'[sockets]\nrpc = "{self.socket}"\nsigner = "{directory / name}-signer.sock"\n'
             f'[database]\ndsn = "{dsn}"\nlease = "2s"\n'
-            '[chain]\nendpoints = ["http://127.0.0.1:9"]\n'
+            f'[chain]\nendpoints = ["http://127.0.0.1:9"]\n{chain}'
             f'[guard]\nkey = "{directory / "guard.key"}"\n'
         )
         self.command = [sys.executable, "-m", "customerd", "--config", str(self.config)]

@@ -27,6 +27,7 @@ from zkchannels.chain.ring import (
 )
 from zkchannels.chain.store import Advance, ChainStore, Cursor, FollowedAddress
 from zkchannels.service.logging import get_logger
+from zkchannels.service.pulse import Pulse
 from zkchannels.store.database import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -83,6 +84,8 @@ class Follower:
         self._head: Block | None = None
         self._final = -1
         self._progress = time.monotonic()
+        self.pulse = Pulse()
+        """Whether the loop goes round, with or without a node to ask."""
         self._trouble = "not started"
         self._compared = Comparison()
         self._disagreed = 0.0
@@ -188,6 +191,7 @@ class Follower:
     async def _follow(self) -> None:
         pause = FIRST_PAUSE
         while True:
+            self.pulse.work()
             self._wake.clear()
             try:
                 await self.catch_up()
@@ -227,6 +231,7 @@ class Follower:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _sleep(self, seconds: float) -> None:
+        self.pulse.rest(seconds)
         with contextlib.suppress(TimeoutError):
             # Not wait_for: before Python 3.12 it can swallow a cancellation, and a stop hangs.
             async with asyncio.timeout(seconds):
@@ -524,6 +529,7 @@ class Follower:
         self._cursor = after(cursor, step)
         self._publish(self._cursor)
         self._progress = time.monotonic()
+        self.pulse.work()
 
     def _publish(self, cursor: Cursor) -> None:
         self._head = cursor.blocks[-1] if cursor.blocks else None
