@@ -38,7 +38,7 @@ from zkchannels.chain.client import ChainClient
 from zkchannels.chain.store import COMPONENT as CHAIN
 from zkchannels.jsonrpc.peer import Handlers, Peer
 from zkchannels.jsonrpc.server import serve
-from zkchannels.service.logging import get_logger
+from zkchannels.service.logging import get_logger, tell_suppressed
 from zkchannels.service.notify import Notifier
 from zkchannels.service.sockets import (
     bind_owner_only,
@@ -104,6 +104,7 @@ class Daemon:
             Surroundings(settings, self._store, self._gateway, self._merchants, self._watcher)
         )
         self._watcher.recover = self._recover
+        self._watcher.at_work = self._runner.at_work_on
         self._journal = Journal(settings.backup.directory, self._store, self._gateway)
         self._watcher.others = lambda: self._runner.alarms
         beside = Path(settings.guard.key).with_name("tokens.key")
@@ -377,6 +378,7 @@ class Daemon:
         shown = ""
         while True:
             self._changed.clear()
+            tell_suppressed()
             shown = self._tell_status(shown)
             await self._look_at_channels()
             shown = self._tell_status(shown)

@@ -143,7 +143,8 @@ async def _go_unilateral(run: Run, channel: Channel, reason: str) -> None:
     record = await run.around.watcher.record(channel.channel)
     if channel.doubtful and record.status is ChannelStatus.OPEN:
         raise Interrupted(f"{reason}; this channel is closed by agreement only, or by force")
-    log.warning("mutual_close_failed", channel=channel.label, reason=reason)
+    log.warning("mutual_close_failed", channel=channel.label)
+    log.debug("closing_unilaterally", reason=reason)  # it may have the merchant's words
 
     async def write(change: Change) -> None:
         row = await channels.lock_channel(

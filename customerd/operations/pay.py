@@ -469,7 +469,8 @@ async def undo(change: Change, run: Run) -> None:
 def _signer_refuses(error: RpcError) -> Exception:
     """Return a refusal for what asking again cannot change, else to ask again."""
     kind = kind_of(error)
-    log.warning("signer_refuses", kind=kind, reason=error.message)
+    log.warning("signer_refuses", kind=kind)
+    log.debug("signer_refused_it", reason=error.message)  # a policy's words have amounts
     if kind in ("invalid", "closing", "channel_unknown", "out_of_order"):
         return Refused("policy_refused", f"the signer refuses: {error.message}")
     return Interrupted(error.message)

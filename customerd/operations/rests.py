@@ -54,6 +54,7 @@ class Rests:
                 Level.WARNING,
                 channel=rest.row.channel,
                 subject=rest.row.operation.hex(),
+                private=True,
             )
             for rest in self._rests.values()
             if rest.times >= TOLD_FROM

@@ -22,7 +22,10 @@ from customerd.watch.watcher import Watcher
 from zkchannels.jsonrpc.errors import ConnectionLost, ProtocolError, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
+from zkchannels.service.logging import also_about, get_logger
 from zkchannels.wire.errors import kind_of
+
+log = get_logger("customerd.operations")
 
 T = TypeVar("T")
 P = TypeVar("P", bound=msgspec.Struct)
@@ -75,8 +78,10 @@ class Run:
         self.trail = StepTrail(row, taken)
 
     def step(self, name: str) -> None:
-        """Enter a named step."""
+        """Enter a named step; the lines that follow in the log have its name."""
         self.trail.enter(name)
+        also_about(step=name)
+        log.debug("step_begins")
 
     async def channel(self) -> Channel:
         """Read the operation's channel."""
@@ -150,6 +155,7 @@ class Run:
         `bound`: whether a proof may have left already. Then an unreachable merchant only
         interrupts; before that the operation is refused.
         """
+        log.debug("merchant_called", host=channel.host, port=channel.port, amount=self.row.amount)
         try:
             async with self.around.merchants.session(channel.host, channel.port) as peer:
                 yield peer

@@ -23,7 +23,7 @@ from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change
 from customerd.watch.alarms import Alarm
 from zkchannels.chain.errors import ChainUnavailable
-from zkchannels.service.logging import get_logger
+from zkchannels.service.logging import about, get_logger
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
 
 log = get_logger("customerd.operations")
@@ -66,6 +66,7 @@ class Runner:
         self._held: frozenset[bytes] = frozenset()
         self._recovering: set[bytes] = set()
         self._waiting_for_word: set[bytes] = set()
+        self._on_chain: dict[bytes, bytes] = {}
         self._ended: dict[bytes, asyncio.Event] = {}
         self._places: dict[bytes, bytes] = {}
         self._started = asyncio.Event()
@@ -86,6 +87,10 @@ class Runner:
     def recovering(self, channel: bytes) -> bool:
         """Whether a recovery of this channel has not ended."""
         return channel in self._recovering
+
+    def at_work_on(self, channel: bytes) -> bytes | None:
+        """Return the establish or close at work on a channel: what the chain is asked for."""
+        return self._on_chain.get(channel)
 
     def reason(self, operation: bytes) -> str:
         """Why an operation rests, in words; empty when it does not or did not say."""
@@ -143,6 +148,8 @@ class Runner:
             self._waiting_for_word.discard(row.operation)  # whoever waits for its end still does
         elif row.operation in self._ended:
             return
+        else:
+            _tell_of(row)
         assert row.channel is not None
         self._ended.setdefault(row.operation, asyncio.Event())
         self._places[row.operation] = row.channel
@@ -179,12 +186,13 @@ class Runner:
             task = self._at_work.get(row.operation)
             if task is not None:
                 task.cancel()
+            log.info("operation_cancelled", operation=row.operation.hex(), channel=row.label)
             self._end(row)
         return possible
 
     def _start(self, row: OperationRow) -> asyncio.Task[None]:
         assert self._group is not None
-        task = self._group.create_task(self._work(row), name=f"{row.kind} {row.operation.hex()}")
+        task = self._group.create_task(self._told(row), name=f"{row.kind} {row.operation.hex()}")
         self._at_work[row.operation] = task
         return task
 
@@ -202,10 +210,20 @@ class Runner:
         if row.kind == "recover" and row.channel is not None:
             self._recovering.discard(row.channel)
         self._rests.forget(row.operation)
+        if row.channel is not None and self._on_chain.get(row.channel) == row.operation:
+            del self._on_chain[row.channel]
         self._places.pop(row.operation, None)
         ended = self._ended.pop(row.operation, None)
         if ended is not None:
             ended.set()
+
+    async def _told(self, row: OperationRow) -> None:
+        """Work on an operation, with its name on every line that the log gets on the way."""
+        assert row.channel is not None
+        if row.kind in ("establish", "close"):
+            self._on_chain[row.channel] = row.operation
+        with about(operation=row.operation.hex(), channel=row.label, method=row.kind):
+            await self._work(row)
 
     async def _work(self, row: OperationRow) -> None:
         """Take one operation to its outcome, through every interruption."""
@@ -214,25 +232,22 @@ class Runner:
             try:
                 await self._once(row, began, first=first)
             except _Held:
-                log.info("operation_held", operation=row.operation.hex())
+                log.info("operation_held")
                 self._at_work.pop(row.operation, None)
                 self._waiting_for_word.add(row.operation)
                 return
             except Interrupted as error:
-                log.info("operation_rests", operation=row.operation.hex(), reason=str(error))
+                log.info("operation_rests", kind="interrupted")
+                log.debug("interrupted", reason=str(error))  # it may have a merchant's words
             except (SignerAway, SignerSlow, ChainUnavailable) as error:
-                log.info(
-                    "operation_rests", operation=row.operation.hex(), reason=type(error).__name__
-                )
+                log.info("operation_rests", kind=type(error).__name__)
             except (DatabaseUnavailable, CommitOutcomeUnknown, psycopg.OperationalError) as error:
-                log.warning(
-                    "operation_rests", operation=row.operation.hex(), reason=type(error).__name__
-                )
+                log.warning("operation_rests", kind=type(error).__name__)
             except OperationEnded:
                 break
             except Exception:
                 # A fault in one operation must not end the daemon that defends every channel.
-                log.exception("operation_failed", operation=row.operation.hex())
+                log.exception("operation_failed")
             else:
                 break
             first = False
@@ -263,10 +278,14 @@ class Runner:
             self._rests.note(current, run.trail.current, str(error))
             raise
         except Refused as refusal:
-            log.info(
-                "operation_refused",
-                operation=row.operation.hex(),
-                kind=refusal.kind,
-                reason=refusal.message,
-            )
             await run.refuse(refusal, lambda change: kind.undo(change, run))
+            log.info("operation_refused", kind=refusal.kind)
+            log.debug("refused", reason=refusal.message)  # it may have a merchant's words
+        else:
+            log.info("operation_done", seconds=round(time.time() - began, 3))
+
+
+def _tell_of(row: OperationRow) -> None:
+    """Begin an operation's story, whose every line has its id and its channel."""
+    fields = {"operation": row.operation.hex(), "channel": row.label, "method": row.kind}
+    log.info("operation_queued" if row.status == "queued" else "operation_taken_up", **fields)

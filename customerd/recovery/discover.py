@@ -71,7 +71,7 @@ async def unknown_channels(
             continue
         salt = await _salt(watcher, seen, escrow, account)
         if salt is None:
-            log.error("channel_not_understood", channel=channel.hex())
+            log.error("channel_not_understood", channel_id=channel.hex())
             continue
         found.append(Found(opened, escrow, salt))
     return found

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import os
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method, openrpc
 from zkchannels.jsonrpc.peer import Handlers, Peer
-from zkchannels.service.logging import get_logger
+from zkchannels.service.logging import also_about, get_logger
+from zkchannels.service.sockets import peer_credentials
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
 from zkchannels.wire import merchant as wire
 from zkchannels.wire import signer as signer_wire
@@ -173,6 +175,8 @@ class Owner:
             return inline
 
         async def task(params: P, peer: Peer) -> R:
+            also_about(method=method.name, peer_uid=_uid_of(peer))
+            log.debug("called")
             gate.check(needs)
             try:
                 return await implementation(params, peer)  # type: ignore[no-any-return]
@@ -435,7 +439,6 @@ class Owner:
             digest=digest,
         )
         self._parts.runner.submit(row)
-        log.info("establish_queued", channel=label, operation=row.operation.hex())
         await self._parts.watcher.reload_escrows()
         return await self._submitted(row, wait=params.wait)
 
@@ -908,6 +911,17 @@ def _address(text: str) -> MerchantAddress:
         return MerchantAddress.parse(text)
     except InvalidMerchantAddress as error:
         raise failure("invalid_address", str(error)) from None
+
+
+def _uid_of(peer: Peer) -> int | None:
+    """Return the user at the other end of a Unix socket; None over TLS, and when he has left."""
+    connected = peer.transport.get_extra_info("socket")
+    if connected is None or connected.family != socket.AF_UNIX:
+        return None
+    try:
+        return peer_credentials(connected)[1]
+    except OSError:
+        return None
 
 
 def _label_taken(label: str) -> RpcError:

@@ -120,7 +120,7 @@ async def compare_all(gateway: Gateway, store: Store, guard: bytes) -> None:
     unknown = authorized - {row.channel for row in rows}
     for channel_id in sorted(unknown):
         # Nothing is done about such a channel until it is restored: the operator must know.
-        log.error("channel_missing_from_database", channel=channel_id.hex())
+        log.error("channel_missing_from_database", channel_id=channel_id.hex())
     gateway.unknown_channels = frozenset(unknown)
     gateway.completed_states = {
         r.channel: r.completed for r in records.values() if r.completed is not None
@@ -149,7 +149,7 @@ async def _compare_one(
     elif verdict is Verdict.CLOSE_FORGOTTEN and record is not None:
         await _remember_close(store, channel, record)
     elif verdict is Verdict.ONE_STEP_AHEAD and record is not None:
-        await _adopt(store, channel.channel, record)
+        await _adopt(store, channel, record)
     elif channel.authorized is not None:
         await _renew_permit(gateway, store, channel, guard)
 
@@ -321,7 +321,7 @@ async def authorize_close(
         data = error.data if isinstance(error.data, dict) else {}
         if data.get("kind") == "newer_state":
             record = msgspec.json.decode(msgspec.json.encode(data["record"]), type=wire.Record)
-            await _adopt(store, channel.channel, record)
+            await _adopt(store, channel, record)
         raise
 
 
@@ -335,19 +335,19 @@ async def catch_up(gateway: Gateway, store: Store, channel: Channel) -> bool:
         return False
     if channel.authorized is not None and record.authorization.index <= channel.authorized:
         return False
-    await _adopt(store, channel.channel, record)
+    await _adopt(store, channel, record)
     return True
 
 
-async def _adopt(store: Store, channel: bytes, record: wire.Record) -> None:
+async def _adopt(store: Store, channel: Channel, record: wire.Record) -> None:
     async def body(change: Change) -> None:
         row = await queries.lock_channel(
-            change.connection, channel, allowed=frozenset(Status) - {Status.CLOSED}
+            change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
         )
         await adopt(change, row, record)
 
     await store.change(body)
-    log.warning("signer_is_ahead", channel=channel.hex())
+    log.warning("signer_is_ahead", channel=channel.label)
 
 
 async def _take_record(store: Store, channel: Channel, record: wire.Record) -> None:

@@ -24,7 +24,8 @@ class Alarm:
     """Something an operator should act on, about one channel (`label`) or about all.
 
     `subject` tells alarms of one kind and channel apart. `deadline`: chain time (seconds) by which
-    the act has to be on the chain.
+    the act has to be on the chain. `private`: the message may have words of a merchant, or an
+    amount, which do not go into the log.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Alarm:
     channel: bytes | None = None
     subject: str = ""
     deadline: int | None = None
+    private: bool = False
 
     @property
     def key(self) -> tuple[str, str | None, str]:

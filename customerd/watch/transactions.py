@@ -6,6 +6,7 @@ nothing, so the watcher may act on the same situation as often as it sees it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,13 @@ PERMIT_LIFETIME = 7 * 24 * 3600
 PERMIT_VERSION = "1"
 _NAME = abi.selector("name", ())
 _UNDER_WAY = (TransactionStatus.PENDING, TransactionStatus.INCLUDED, TransactionStatus.FINAL)
+
+
+def channel_of(purpose: str) -> bytes:
+    """Return the channel that a purpose made here is about; empty for any other."""
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex(purpose.rpartition(":")[2])
+    return b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,7 @@ class Transactions:
                 ),
             )
         except RpcError as error:
-            log.warning("signer_refuses_permit", reason=error.message)
+            log.warning("signer_refuses_permit", channel=self.channel.label, reason=error.message)
             return None
         return deadline, answer.signature
 

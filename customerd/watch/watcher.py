@@ -42,7 +42,7 @@ from customerd.watch.reconcile import (
     posted_of,
     reconcile,
 )
-from customerd.watch.transactions import Transactions
+from customerd.watch.transactions import Transactions, channel_of
 from zkchannels.chain.client import ChainClient
 from zkchannels.chain.errors import (
     AnotherChain,
@@ -58,7 +58,7 @@ from zkchannels.escrow import typed_data
 from zkchannels.escrow.ethereum import recover
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
-from zkchannels.service.logging import get_logger
+from zkchannels.service.logging import about, get_logger
 from zkchannels.service.pulse import Pulse
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
 from zkchannels.wire import signer as wire
@@ -117,9 +117,19 @@ class Watcher:
         self._policy = FeePolicy(
             tip_floor=settings.chain.tip_floor, max_fee_cap=settings.chain.fee_cap
         )
-        self._guard_lane = Lane(client, store.database, guard, name="guard", policy=self._policy)
+        self._guard_lane = Lane(
+            client,
+            store.database,
+            guard,
+            name="guard",
+            policy=self._policy,
+            describe=self._describe,
+        )
         self._wallet_lane: Lane | None = None
         self._gateway: Gateway | None = None
+        self.at_work: Callable[[bytes], bytes | None] = _nothing_at_work
+        """Which operation is at work on a channel; set by whoever has the operations."""
+        self._labels: dict[bytes, str] = {}
         self.recover: Callable[[Channel], Awaitable[None]] = _nobody_recovers
         """Asks for a recovery of a channel; set by whoever has the operations."""
         self._escrows: dict[bytes, Escrow] = {}
@@ -413,7 +423,7 @@ class Watcher:
                     "alarm_raised",
                     alarm=alarm.kind,
                     channel=alarm.label,
-                    reason=alarm.message,
+                    reason=None if alarm.private else alarm.message,
                     deadline=alarm.deadline,
                 )
             for alarm in over:
@@ -491,13 +501,13 @@ class Watcher:
                     await self._reconcile(channel)
                 except _RESTS as error:
                     reason = str(error) or type(error).__name__
-                    log.warning("reconcile_rests", channel=channel.hex(), reason=reason)
+                    log.warning("reconcile_rests", reason=reason, **self._about(channel))
                     failed.add(channel)
                     if isinstance(error, IncompleteHistory):
                         self._alarms[channel] = _blocked_alarm(channel, reason)
                 except Exception as error:
                     # A fault about one channel must not end the defence of the others.
-                    log.exception("reconcile_failed", channel=channel.hex())
+                    log.exception("reconcile_failed", **self._about(channel))
                     failed.add(channel)
                     self._alarms[channel] = _blocked_alarm(channel, type(error).__name__)
             pause = min(max(pause * 2, 0.1), 5.0) if failed else 0.0
@@ -521,6 +531,7 @@ class Watcher:
         row = await channels.channel_by_id(self._store.database, channel)
         if row is None:
             return
+        self._labels[channel] = row.label
         escrow = self._escrows.get(row.escrow)
         if escrow is None:
             await self.reload_escrows()
@@ -539,7 +550,8 @@ class Watcher:
         self._note_due(row, escrow, records.head, situation)
         self._note_alarm(row, decision)
         try:
-            await self._act(decision.action, row, escrow, records, state)
+            with about(**self._about(channel)):
+                await self._act(decision.action, row, escrow, records, state)
             if decision.action not in _ALARMING:
                 self._alarms.pop(channel, None)
         except _RESTS as error:
@@ -556,6 +568,21 @@ class Watcher:
             pressing = situation.phase is not Phase.FIRST_HALF
             if decision.action is Action.CLOSE and expiring and pressing and situation.guard_usable:
                 await self._guard_close(self._transactions(row, escrow), row, records.head)
+
+    def _about(self, channel: bytes) -> dict[str, object]:
+        """Return what lines of the log about a channel have."""
+        fields: dict[str, object] = {
+            "channel": self._labels.get(channel),
+            "channel_id": channel.hex(),
+        }
+        operation = self.at_work(channel)
+        if operation is not None:
+            fields["operation"] = operation.hex()
+        return fields
+
+    def _describe(self, purpose: str) -> dict[str, object]:
+        channel = channel_of(purpose)
+        return self._about(channel) if channel else {}
 
     async def _state_of_lock(self, row: Channel, record: ChannelRecord) -> State | None:
         """Return which of our states is being closed on, None when none or not ours."""
@@ -694,6 +721,7 @@ class Watcher:
                 WalletAccount(self._gateway, self._gateway.account),
                 name="wallet",
                 policy=self._policy,
+                describe=self._describe,
             )
         return Transactions(
             client=self.client,
@@ -794,7 +822,7 @@ class Watcher:
             )
 
         await self._store.change(write)
-        log.info("channel_closed", channel=row.label)
+        log.info("channel_closed")
         self._announce()
 
     async def _reopen(self, row: Channel) -> None:
@@ -808,7 +836,7 @@ class Watcher:
             await channels.update_channel(change, locked, status="decided", closing=closing)
 
         await self._store.change(write)
-        log.error("channel_reopened", channel=row.label)
+        log.error("channel_reopened")
         self.kick(row.channel)
 
 
@@ -849,6 +877,10 @@ def _stuck_alarm(row: TransactionRow) -> Alarm:
         subject=row.purpose,
         deadline=row.deadline,
     )
+
+
+def _nothing_at_work(_channel: bytes) -> None:
+    """Before the operations are there none is at work."""
 
 
 async def _nobody_recovers(_channel: Channel) -> None:

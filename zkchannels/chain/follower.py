@@ -541,9 +541,9 @@ class Follower:
         depth = cursor.blocks[-1].number - ancestor.number
         if ancestor.number < cursor.final:
             self._broken = cursor.blocks[-1].number
-            log.error("final_blocks_reorganised", depth=depth, ancestor=ancestor.number)
+            log.error("final_blocks_reorganised", depth=depth, block=ancestor.number)
         else:
-            log.info("chain_reorganised", depth=depth, ancestor=ancestor.number)
+            log.info("chain_reorganised", depth=depth, block=ancestor.number)
 
 
 def replace_behind(row: FollowedAddress, behind: int | None) -> FollowedAddress:

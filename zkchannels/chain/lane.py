@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,7 +35,7 @@ from zkchannels.chain.sending import (
 )
 from zkchannels.escrow.ethereum import EthereumError
 from zkchannels.escrow.transaction import Transaction, decode_raw, transaction_hash
-from zkchannels.service.logging import get_logger
+from zkchannels.service.logging import FilteringBoundLogger, get_logger
 from zkchannels.store.database import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -82,11 +82,16 @@ class _Seen:
     inclusions: dict[int, Inclusion]
 
 
+def _plain(_purpose: str) -> Mapping[str, object]:
+    return {}
+
+
 class Lane:
     """The transactions of one account, in order of their nonces.
 
-    `name` separates the purposes of one lane from another's. Every method raises
-    DatabaseUnavailable while the database is away.
+    `name` separates the purposes of one lane from another's; `describe` returns what a purpose is
+    about, as fields for the log. Every method raises DatabaseUnavailable while the database is
+    away.
     """
 
     def __init__(
@@ -97,12 +102,14 @@ class Lane:
         *,
         name: str,
         policy: FeePolicy,
+        describe: Callable[[str], Mapping[str, object]] = _plain,
     ) -> None:
         self._client = client
         self._database = database
         self._account = account
         self._name = name
         self._policy = policy
+        self._describe = describe
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._taken: set[tuple[int, int]] = set()
@@ -282,7 +289,7 @@ class Lane:
             row = await self._add_version(row, nonce=row.nonce, fees=decision.fees)
         except AccountUnavailable as error:
             return replace(decision, trouble=Trouble.ACCOUNT_UNAVAILABLE, reason=str(error)), row
-        log.info("fees_raised", lane=self._name, purpose=row.purpose, max_fee=row.fees.max_fee)
+        self._log(row).info("fees_raised", max_fee=row.fees.max_fee)
         return decision, row
 
     async def _renumber(
@@ -297,7 +304,7 @@ class Lane:
             row = await self._add_version(row, nonce=await self._next_nonce(view.used), fees=fees)
         except AccountUnavailable as error:
             return replace(decision, trouble=Trouble.ACCOUNT_UNAVAILABLE, reason=str(error)), row
-        log.warning("nonce_used_by_stranger", lane=self._name, purpose=row.purpose)
+        self._log(row).warning("nonce_used_by_stranger")
         return replace(decision, broadcast=True), row
 
     async def _fill_gap(self, rows: Sequence[TransactionRow], view: ChainView) -> None:
@@ -324,6 +331,7 @@ class Lane:
         await self._first_send(row)
 
     async def _first_send(self, row: TransactionRow) -> TransactionRow:
+        self._log(row).info("transaction_pending")
         return await self._note(row, await self._send(row, Decision(status=row.status)))
 
     async def _send(self, row: TransactionRow, decision: Decision) -> Decision:
@@ -523,8 +531,13 @@ class Lane:
         self._log_change(row, now)
         return now
 
+    def _log(self, row: TransactionRow) -> FilteringBoundLogger:
+        """Return the logger for lines about a transaction, named by its newest version's hash."""
+        fields = {**self._describe(row.purpose), "tx": f"0x{row.hash.hex()}"}
+        return log.bind(lane=self._name, purpose=row.purpose, **fields)
+
     def _log_change(self, row: TransactionRow, now: TransactionRow) -> None:
-        bound = log.bind(lane=self._name, purpose=row.purpose)
+        bound = self._log(now)
         if now.status is TransactionStatus.FAILED and not now.filler:
             bound.error("transaction_failed", reason=now.reason)
         elif now.status is not row.status:

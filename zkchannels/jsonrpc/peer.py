@@ -795,7 +795,8 @@ _logger = logging.getLogger("zkchannels.jsonrpc")
 
 
 def _log(event: str, *, exc_info: BaseException | None = None, **fields: object) -> None:
-    _logger.warning("%s %s", event, fields, exc_info=exc_info)
+    told = {"event": event, "fields": fields}
+    _logger.warning("%s %s", event, fields, exc_info=exc_info, extra=told)
 
 
 async def _in_time(waiting: Awaitable[object], deadline: float | None) -> bool:

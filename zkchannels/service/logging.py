@@ -2,6 +2,8 @@
 
 This module owns the process-wide logging configuration. Nothing here ever blocks: what cannot be
 written at once is dropped, counted, and the count is told with the next line that gets through.
+Nor is there ever too much: how many lines of a kind are written in a second is bounded
+(`zkchannels.service.flood`), and the rest is counted and told as well.
 """
 
 from __future__ import annotations
@@ -45,7 +47,19 @@ with _hidden("rich"):
 
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger  # noqa: E402
 
-__all__ = ["FilteringBoundLogger", "configure", "dropped", "get_logger", "set_level"]
+from zkchannels.service.events import identifier  # noqa: E402
+from zkchannels.service.flood import Flood  # noqa: E402
+
+__all__ = [
+    "FilteringBoundLogger",
+    "about",
+    "also_about",
+    "configure",
+    "dropped",
+    "get_logger",
+    "set_level",
+    "tell_suppressed",
+]
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 
@@ -74,7 +88,7 @@ def configure(program: str, *, level: str = "info", journal_socket: str = JOURNA
     ending: list[Processor]
     if _stderr_is_journal():
         output = _Journal(journal_socket, program)
-        ending = [output.render]
+        ending = [_identified, output.render]
     elif sys.stderr is not None and sys.stderr.isatty():
         output = _Stream(program)
         ending = [
@@ -85,11 +99,14 @@ def configure(program: str, *, level: str = "info", journal_socket: str = JOURNA
         ]
     else:
         output = _Stream(program)
-        ending = [structlog.processors.TimeStamper(fmt="iso", key="time"), output.render]
+        ending = [structlog.processors.TimeStamper(fmt="iso", key="time"), _identified]
+        ending.append(output.render)
+    _State.flood = Flood()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_log_level,
+            _bounded,
             structlog.processors.format_exc_info,
             _hexadecimal,
             *ending,
@@ -107,6 +124,33 @@ def set_level(level: str) -> None:
     if level not in _LEVELS:
         raise ValueError(f"log level {level!r} is none of {', '.join(_LEVELS)}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
+
+
+@contextlib.contextmanager
+def about(**fields: object) -> Iterator[None]:
+    """Add fields to every line of this task and of those it starts, while the body runs.
+
+    What the task was started with, as fields of its starter, is left out.
+    """
+    before = structlog.contextvars.get_contextvars()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**fields)
+    try:
+        yield
+    finally:
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**before)
+
+
+def also_about(**fields: object) -> None:
+    """Add fields to every further line within the innermost `about`."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+def tell_suppressed() -> None:
+    """Tell of lines that came too fast and of which no more came; for a daemon's regular round."""
+    for kind, count in _State.flood.owed():
+        get_logger("zkchannels.service").warning("log_lines_suppressed", about=kind, count=count)
 
 
 def dropped() -> int:
@@ -128,6 +172,7 @@ class _State:
     """The process-wide output."""
 
     output: _Output | None = None
+    flood = Flood()
 
 
 class _Lines:
@@ -188,7 +233,7 @@ class _Journal(_Lines):
     def render(self, _logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
         level = event.pop("level", "info")
         title = event.pop("event", "")
-        values = {name: _text(value) for name, value in event.items()}
+        values = {name: _text(value) for name, value in event.items() if value is not None}
         # A reader of the plain journal sees the short fields too.
         told = [f"{name}={value}" for name, value in values.items() if name not in _NOT_TOLD]
         message = " ".join([str(title), *(one for one in told if "\n" not in one)])
@@ -233,18 +278,23 @@ class _Journal(_Lines):
 _OUR_LINES = ("exception", "stack")
 """Fields of several lines, made by the program itself."""
 _NOT_TOLD = frozenset({"module", "exception", "message_id"})
+_TAKEN = frozenset({"MESSAGE", "EVENT", "PRIORITY", "SYSLOG_IDENTIFIER"})
+"""Fields of every entry; a line's own of that name gets another."""
+_LIBRARY = "_library"
+"""Key of a line that another library wrote: any text, so its logger is its kind."""
 
 
 class _Forward(standard_logging.Handler):
     """Leads the standard library's loggers (asyncio's, aiohttp's, psycopg's) into ours."""
 
     def emit(self, record: standard_logging.LogRecord) -> None:
-        level = record.levelname.lower()
-        get_logger(record.name).log(
-            _LEVELS.get(level, standard_logging.WARNING),
-            record.getMessage(),
-            exc_info=record.exc_info or None,
-        )
+        level = _LEVELS.get(record.levelname.lower(), standard_logging.WARNING)
+        logger, exc_info = get_logger(record.name), record.exc_info or None
+        event = getattr(record, "event", None)
+        if event is not None:  # from our own packages that know no more than the standard library
+            logger.log(level, event, exc_info=exc_info, **getattr(record, "fields", {}))
+            return
+        logger.log(level, record.getMessage(), exc_info=exc_info, **{_LIBRARY: True})
 
 
 def _stderr_is_journal() -> bool:
@@ -272,6 +322,26 @@ def _console() -> Processor:
 
 def _line(_logger: WrappedLogger, _method: str, text: Any) -> bytes:
     return str(text).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _bounded(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop a line of a kind of which there are too many; raises structlog.DropEvent."""
+    kind = str(event.get("module") if event.pop(_LIBRARY, False) else event.get("event"))
+    subject = event.get("operation") or event.get("channel")
+    before = _State.flood.admit(kind, subject, event["level"])
+    if before is None:
+        raise structlog.DropEvent
+    if before:
+        event["suppressed"] = before
+    return event
+
+
+def _identified(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Give an event that operators act on its stable id."""
+    found = identifier(str(event.get("event")), str(event.get("alarm", "")))
+    if found is not None:
+        event["message_id"] = found
+    return event
 
 
 def _hexadecimal(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -317,7 +387,8 @@ def _text(value: Any) -> str:
 @cache
 def _field_name(name: str) -> str:
     """Return a name journald accepts: A-Z, 0-9 and _, neither of the latter two at its head."""
-    return re.sub(r"[^A-Z0-9_]", "_", name.upper()).lstrip("_0123456789")[:64] or "FIELD"
+    accepted = re.sub(r"[^A-Z0-9_]", "_", name.upper()).lstrip("_0123456789")[:64] or "FIELD"
+    return f"EVENT_{accepted}" if accepted in _TAKEN else accepted
 
 
 def _field(name: str, value: str) -> bytes:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from zkchannels.service.events import identifier
+
 LOG = """
 import logging as standard, os, sys
 from zkchannels.service.logging import configure, dropped, get_logger, set_level
@@ -161,7 +163,7 @@ def test_journal_gets_fields(journal: Journal) -> None:
     """Under systemd each key is a journal field; a plain reader sees the short ones too."""
     written = journal.run(
         "log.warning('paid', channel='coffee', peer_uid=7, tx=b'\\x01', _boot='x', **{'1ß-x': 1})\n"
-        "log.error('failed', reason='one\\ntwo', message_id='abc')"
+        "log.error('link_lost', reason='one\\ntwo', message='again')"
     )
     assert written == b""
     entry = journal.entry()
@@ -178,8 +180,9 @@ def test_journal_gets_fields(journal: Journal) -> None:
         "SS_X": "1",
     }
     entry = journal.entry()
-    assert (entry["MESSAGE"], entry["REASON"]) == ("failed", "one\ntwo")
-    assert (entry["MESSAGE_ID"], entry["PRIORITY"]) == ("abc", "3")
+    assert (entry["MESSAGE"], entry["REASON"]) == ("link_lost message=again", "one\ntwo")
+    assert (entry["MESSAGE_ID"], entry["PRIORITY"]) == (identifier("link_lost"), "3")
+    assert entry["EVENT_MESSAGE"] == "again"  # no second MESSAGE
 
 
 def test_a_value_cannot_forge_a_field(journal: Journal) -> None:
@@ -213,7 +216,9 @@ def test_absent_journal_costs_nothing_but_the_lines(journal: Journal) -> None:
 
 def test_stuck_journal_never_blocks(journal: Journal) -> None:
     """A journald that reads nothing does not hold the process up."""
-    journal.run("for _ in range(5000): log.info('x', data='y' * 1000)\nassert dropped() > 0")
+    journal.run(
+        "for n in range(5000): log.info('x', channel=n, data='y' * 1000)\nassert dropped() > 0"
+    )
     assert journal.entry()["EVENT"] == "x"
 
 
@@ -226,7 +231,8 @@ def test_another_stream_is_no_journal(journal: Journal) -> None:
 def test_stuck_pipe_never_blocks() -> None:
     """A reader of standard error that stopped reading does not hold the process up."""
     reading, writing = os.pipe()
-    code = LOG + "for _ in range(5000): log.info('x', data='y' * 1000)\nprint(dropped() > 0)"
+    code = LOG + "for n in range(5000): log.info('x', channel=n, data='y' * 1000)\n"
+    code += "print(dropped() > 0)"
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -271,3 +277,59 @@ def test_rich_is_not_imported() -> None:
         "import rich\nassert rich.__file__"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_flood_is_bounded_and_counted() -> None:
+    """Of lines of one kind a burst is written; how many were left out is told, also if none comes.
+
+    Lines about another subject, and of another kind, are not held back by it.
+    """
+    lines = run(
+        "for _ in range(1000): log.warning('token_refused', reason='x' * 100)\n"
+        "log.warning('token_refused', operation='other')\nlog.info('stopping')\n"
+        "from zkchannels.service import logging as ours\n"
+        "ours._State.flood._clock = lambda start=__import__('time').monotonic(): start + 1\n"
+        "ours.tell_suppressed()\nours.tell_suppressed()\nlog.warning('token_refused')"
+    )
+    events = [str(line["event"]) for line in lines]
+    assert 50 <= events.count("token_refused") < 60
+    assert "stopping" in events
+    assert any(line.get("operation") == "other" for line in lines)
+    (told,) = [line for line in lines if line["event"] == "log_lines_suppressed"]
+    assert (told["about"], told["level"]) == ("token_refused", "warning")
+    assert int(str(told["count"])) + events.count("token_refused") - 2 == 1000
+
+
+def test_what_libraries_say_is_one_kind() -> None:
+    """Any text may come from another library: its logger bounds it, and our own packages' lines
+    keep their fields on the way through the standard library."""
+    lines = run(
+        "for n in range(1000): standard.getLogger('asyncio').warning('task %d is slow', n)\n"
+        "told = {'event': 'peer_stalled', 'fields': {'peer': 'y'}}\n"
+        "standard.getLogger('x').warning('', extra=told)"
+    )
+    assert 50 <= sum(line["module"] == "asyncio" for line in lines) < 60
+    assert (lines[-1]["event"], lines[-1]["peer"]) == ("peer_stalled", "y")
+    assert lines[-1]["message_id"] == identifier("peer_stalled")
+
+
+def test_fields_of_a_task() -> None:
+    """Within `about` every line has its fields, those of tasks started there too; then none."""
+    lines = run(
+        "import asyncio\nfrom zkchannels.service.logging import about, also_about\n"
+        "async def inner():\n    log.info('inner')\n"
+        "async def work(name):\n"
+        "    with about(operation=name):\n"
+        "        also_about(step='prove')\n        await asyncio.create_task(inner())\n"
+        "        with about(channel='c'): log.info('other')\n"
+        "        log.info('again')\n"
+        "    log.info('after')\n"
+        "asyncio.run(work('1'))"
+    )
+    told = [(line["event"], line.get("operation"), line.get("step")) for line in lines]
+    assert told == [
+        ("inner", "1", "prove"),
+        ("other", None, None),
+        ("again", "1", "prove"),
+        ("after", None, None),
+    ]
