@@ -467,9 +467,10 @@ def _advertised(sockets: Sequence[socket.socket], settings: Sockets) -> str:
 def _holder(path: str) -> str:
     """Name this daemon: started again after a crash it takes its own lease, after a boot it waits.
 
-    Hosts may have the same name, and a container may come back elsewhere under its own.
+    Hosts may have the same name, and a container may come back elsewhere under its own. Its unit
+    tells the boot, which a service does not see.
     """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = os.environ.get("CUSTOMERD_BOOT") or Path("/proc/sys/kernel/random/boot_id").read_text()
     return f"{socket.gethostname()}:{path} (boot {boot[:8]})"
 
 
