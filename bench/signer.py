@@ -176,7 +176,7 @@ async def over_tls(network: Network) -> dict[str, float]:
     listening.setblocking(False)
     address = f"127.0.0.1:{listening.getsockname()[1]}"
     paired = {"address": address, "certificate": b64encode(own_certificate(own)).decode()}
-    write_secret(network.signer_directory / "daemon.json", json.dumps(paired).encode())
+    write_secret(network.signer_directory / "daemon.json", json.dumps([paired]).encode())
     command = network.signer_command[: network.signer_command.index("--socket")]
     signer = Service("paired signer", command, log=network.directory / "paired.log")
     context = pinning_server_context(own, pinned=own_certificate(device))
@@ -223,7 +223,7 @@ async def echo(kind: str, address: str, *certificates: str) -> None:
         context = pinning_client_context(own, pinned=own_certificate(daemon))
         peer = await connect_tls(host, int(port), context, handlers)
     await peer.request(wire.LINK_HELLO, wire.LinkHelloParams(wire.LINK_VERSION, bytes(20)))
-    await peer.request(wire.LINK_ATTACH, wire.LinkAttachParams(bytes(65), bytes(20)))
+    await peer.request(wire.LINK_ATTACH, wire.LinkAttachParams(bytes(65), bytes(20), bytes(16)))
     await peer.wait_closed()
 
 

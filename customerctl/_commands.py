@@ -740,6 +740,22 @@ COMMANDS: dict[str, Command] = {
         "errors": ("not_ready", "database_unavailable", "invalid_address"),
         "examples": ("customerctl signer-pair --expires 300",),
     },
+    "signer-address": {
+        "group": "Signer",
+        "summary": "Show where this daemon is, for a signer that is paired already.",
+        "parameters": (
+            {
+                "name": "address",
+                "flag": "--address",
+                "metavar": "HOST:PORT",
+                "kind": "text",
+                "required": False,
+                "help": 'Where the signer finds this daemon, "host:port"; else as configured.',
+            },
+        ),
+        "errors": ("invalid_address",),
+        "examples": ("customerctl signer-address --address standby.example",),
+    },
     "signer-forget": {
         "group": "Signer",
         "summary": "Forget the paired signer, cut its connection, withdraw an open pairing.",

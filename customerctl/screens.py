@@ -295,6 +295,14 @@ def _signer_pair(pairing: Result) -> list[Block]:
     ]
 
 
+def _signer_address(place: Result) -> list[Block]:
+    return [
+        Raw(place["qr"]),
+        Raw(f"\n{place['line']}\n\n"),
+        Line("On the device of a signer that is paired: customersigner pair", "strong"),
+    ]
+
+
 def _signer_forget(forgotten: Result) -> list[Block]:
     return [Line(f"✓ the signer of {forgotten['identity']} is forgotten", "good")]
 
@@ -631,6 +639,7 @@ _SCREENS: dict[str, Callable[[Result], list[Block]]] = {
     "getinfo": _getinfo,
     "signer-status": _signer_status,
     "signer-pair": _signer_pair,
+    "signer-address": _signer_address,
     "signer-forget": _signer_forget,
     "balance": _balance,
     "list": _list,

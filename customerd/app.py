@@ -106,7 +106,7 @@ class Daemon:
         self._watcher.recover = self._recover
         self._watcher.at_work = self._runner.at_work_on
         self._journal = Journal(settings.backup.directory, self._store, self._gateway)
-        self._watcher.others = lambda: self._runner.alarms
+        self._watcher.others = lambda: [*self._runner.alarms, *self._gateway.alarms]
         beside = Path(settings.guard.key).with_name("tokens.key")
         self._tokens = Tokens(Path(settings.tokens.key or beside), self._store)
         self._monitor = Monitor(self._tokens)
@@ -255,6 +255,8 @@ class Daemon:
                         )
                     )
                 group.create_task(self._keep_watchdog(), name="watchdog")
+                # From the start: a signer that finds a standby goes on to the next address.
+                group.create_task(self._gateway.run(signer), name="signer")
                 await self._prepare()
                 group.create_task(self._owner.run_subscriptions(), name="subscriptions")
                 group.create_task(self._renew_lease(), name="lease")
@@ -262,7 +264,6 @@ class Daemon:
                 group.create_task(self._watcher.run(), name="watcher")
                 group.create_task(self._merchants.run(), name="merchants")
                 group.create_task(self._runner.run(), name="operations")
-                group.create_task(self._gateway.run(signer), name="signer")
                 group.create_task(self._journal.run(), name="journal")
                 group.create_task(self._notice_following(), name="following")
                 await self._runner.started()
@@ -284,13 +285,14 @@ class Daemon:
                 await self._gateway.load_pairing()
                 await self._watcher.load(self._gateway)
                 await self._tokens.load()
+                self._gateway.idle = ""
                 break
             except DatabaseUnavailable as error:
                 self._notifier.status(f"waiting for PostgreSQL: {error}")
                 log.warning("waiting_for_database", reason=str(error))
                 await self._wait_for_database()
             except LeaseHeld as error:
-                self._stand_by(error)
+                await self._stand_by(error)
                 await self._database.wait_lease(error)
 
     async def _wait_for_database(self) -> None:
@@ -302,8 +304,11 @@ class Daemon:
                     await self._database.wait_available()
                     return
 
-    def _stand_by(self, held: LeaseHeld) -> None:
+    async def _stand_by(self, held: LeaseHeld) -> None:
         """Tell that all is well: a standby serves by waiting, for days if need be."""
+        self._gateway.idle = f"standing by: {held}"
+        with contextlib.suppress(DatabaseUnavailable):
+            await self._gateway.load_pairing()  # whose signer is told so
         if not self._standing_by:
             self._standing_by = True
             self._notifier.ready(f"standing by: {held}")

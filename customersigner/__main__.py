@@ -21,7 +21,7 @@ from customersigner.terminal import NoTerminal
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.service.configuration import ConfigurationError, load
 from zkchannels.service.secretfile import SecretFileError
-from zkchannels.wire.pairing import InvalidLine, PairingLine
+from zkchannels.wire.pairing import AddressLine, InvalidLine, read_line
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -72,17 +72,23 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="read the words of an existing seed from the terminal or standard input",
     )
-    pair = commands.add_parser("pair", parents=[secret], help="pair with a daemon, once")
+    pair = commands.add_parser(
+        "pair", parents=[secret], help="pair with a daemon, or add one that stands by for it"
+    )
     pair.add_argument(
         "line",
         metavar="LINE",
         nargs="?",
-        help="what customerctl signer-pair shows; read from standard input when left out, which "
-        "keeps it from other users of this host",
+        help="what customerctl signer-pair or signer-address shows; read from standard input when "
+        "left out, which keeps it from other users of this host",
     )
     run = commands.add_parser("run", parents=[secret], help="dial the daemon and sign for it")
     run.add_argument(
-        "--socket", metavar="PATH", help="the daemon's socket, instead of the paired daemon"
+        "--socket",
+        metavar="PATH",
+        action="append",
+        help="the daemon's socket, instead of the paired daemon; given again, the socket of "
+        "another daemon on the same database",
     )
     commands.add_parser("show", parents=[secret], help="show addresses and channels, no secrets")
     commands.add_parser("confirm", help="answer the questions of a running signer")
@@ -121,18 +127,26 @@ def _init(settings: Settings, options: argparse.Namespace) -> int:
 def _pair(settings: Settings, options: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - slow to load
 
-    from customersigner.pairing import pair  # noqa: PLC0415 - slow to load
+    from customersigner import pairing  # noqa: PLC0415 - slow to load
     from zkchannels.service.certificate import ensure_pair  # noqa: PLC0415 - slow to load
 
     try:
-        line = PairingLine.read(options.line or terminal.pairing_line(sys.stdin))
+        line = read_line(options.line or terminal.pairing_line(sys.stdin))
     except InvalidLine as error:
         raise PairingFailed(str(error)) from None
-    wallet = _unlock(settings, options)
-    ensure_pair(settings.certificate_file, "customersigner", "client")
-    daemon = asyncio.run(pair(line, wallet.identity, settings.certificate_file))
-    daemon.write(settings.pairing_file)
-    print(f"paired with {daemon.address}: customersigner run dials it")  # noqa: T201
+    known = pairing.read_paired(settings.pairing_file) if isinstance(line, AddressLine) else []
+    if isinstance(line, AddressLine) and not known:
+        raise PairingFailed("no daemon is paired: begin with a line of customerctl signer-pair")
+    identity, own = _unlock(settings, options).identity, settings.certificate_file
+    ensure_pair(own, "customersigner", "client")
+    if isinstance(line, AddressLine):
+        daemon = asyncio.run(pairing.meet(line, identity, own))
+        said = f"{daemon.address} is dialled, too"
+    else:
+        daemon = asyncio.run(pairing.pair(line, identity, own))
+        said = f"paired with {daemon.address}: customersigner run dials it"
+    pairing.write_paired(settings.pairing_file, pairing.joined(known, daemon))
+    print(said)  # noqa: T201
     return 0
 
 

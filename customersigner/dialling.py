@@ -1,11 +1,13 @@
-"""Where the daemon is, and connections to it."""
+"""Where the daemons are, and connections to them."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from customersigner.pairing import PairedDaemon
+from customersigner.link import Way
+from customersigner.pairing import PairedDaemon, read_paired
 from customersigner.settings import Settings
 from zkchannels.jsonrpc.handlers import Handlers
 from zkchannels.jsonrpc.peer import Limits, Peer
@@ -26,9 +28,9 @@ log = get_logger("customersigner.link")
 
 
 class Dialler:
-    """Dials the daemon that the settings name, else the paired one, else the one on this host.
+    """Knows the daemons that the settings name, else the paired ones, else the one on this host.
 
-    It looks at each attempt, so that a new pairing takes effect without a restart.
+    It looks at each round, so that a new pairing takes effect without a restart.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -36,21 +38,27 @@ class Dialler:
         self._seen = self._version()
 
     def renewed(self) -> bool:
-        """Whether there is another pairing than at the last attempt."""
+        """Whether there is another pairing than in the last round."""
         return self._version() != self._seen
 
-    async def dial(self, handlers: Handlers) -> tuple[Peer, bytes]:
-        """Connect; return the connection and what the identity key signs about its certificates.
+    def ways(self) -> list[Way]:
+        """Return the addresses in the order in which they are tried; raises SecretFileError.
 
-        Raises OSError (ssl.SSLError is one), SecretFileError.
+        Dialling one raises OSError (ssl.SSLError is one), SecretFileError.
         """
         self._seen = self._version()
-        paired = None
+        paired: list[PairedDaemon] = []
         if self._settings.socket is None:
-            paired = PairedDaemon.read(self._settings.pairing_file)
-        if paired is not None and paired.certificate is not None:
-            return await self._dial_tls(paired.address, paired.certificate, handlers)
-        path = self._settings.socket_path if paired is None else Path(paired.address)
+            paired = read_paired(self._settings.pairing_file)
+        if not paired:
+            paired = [PairedDaemon(str(path), None) for path in self._settings.socket_paths]
+        return [Way(each.address, partial(self._dial, each)) for each in paired]
+
+    async def _dial(self, daemon: PairedDaemon, handlers: Handlers) -> tuple[Peer, bytes]:
+        """Connect; return the connection and what the identity key signs about its certificates."""
+        if daemon.certificate is not None:
+            return await self._dial_tls(daemon.address, daemon.certificate, handlers)
+        path = Path(daemon.address)
         peer = await connect_unix(path, handlers, limits=LIMITS, name="daemon", log=log.warning)
         return peer, NO_CHANNEL
 

@@ -1,15 +1,19 @@
-"""The link to the daemon: dial, introduce, answer, notice silence, dial again."""
+"""The link to the daemon: dial, introduce, answer, notice silence, dial again.
+
+Of several daemons on one database one acts and takes the signer; the others say that they stand by.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -29,6 +33,14 @@ T = TypeVar("T")
 Dial = Callable[[Handlers], Awaitable[tuple[Peer, bytes]]]
 """Connects with these handlers; returns what the identity key signs about the certificates, too."""
 
+
+class Way(NamedTuple):
+    """One address of the wallet's daemons."""
+
+    name: str
+    dial: Dial
+
+
 SHORTEST_DELAY: Final = 0.2
 LONGEST_DELAY: Final = 30.0
 STABLE_AFTER: Final = 1.0
@@ -41,11 +53,19 @@ AFTERWARDS: Final = 0.002
 """Seconds after an answer until the next proof is prepared: the answer leaves first."""
 INTRODUCTION_TIMEOUT: Final = 10.0
 """Seconds that connecting may take, and each answer of the introduction."""
+ELSEWHERE_TIMEOUT: Final = 5.0
+"""The same where there is another address to try."""
+STANDBY_DELAY: Final = 1.0
+"""Seconds after which a daemon that stands by is asked again: it may take over any time."""
 LOOK_AGAIN: Final = 0.5
 """Seconds between two looks whether there is a new pairing, while waiting to dial again."""
 
 _IMPOSTOR: Final = "another certificate than the paired daemon's: somebody may be in between"
 _FORGOTTEN: Final = "it may have forgotten this signer: customerctl signer-pair pairs it again"
+_SUPERSEDED: Final = (
+    "another signer of this wallet came later and has the link: run one at a time; "
+    "this one takes over when that one is gone, or when it is started anew"
+)
 
 log = get_logger("customersigner.link")
 
@@ -83,20 +103,24 @@ class Worker:
 class Link:
     """Keeps the signer attached to its daemon, over one connection after the other.
 
-    `on_status` is told in plain words how the link stands. `renewed` tells that there is a new
-    pairing, which is tried at once.
+    `ways` are looked at before each round; it may raise SecretFileError. `on_status` is told in
+    plain words how the link stands. `renewed` tells that there is a new pairing, which is tried at
+    once.
     """
 
     def __init__(
         self,
-        dial: Dial,
+        ways: Callable[[], Sequence[Way]],
         signer: Signer,
         worker: Worker,
         *,
         on_status: Callable[[str], None] = lambda _: None,
         renewed: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._dial = dial
+        self._ways = ways
+        self._taken_by = ""
+        self._told: set[tuple[str, ...]] = set()
+        self._instance = secrets.token_bytes(16)
         self._renewed = renewed
         self._patience = INTRODUCTION_TIMEOUT
         self._signer = signer
@@ -113,12 +137,15 @@ class Link:
             await self._warm_up(HEAD_START)
             failures = 0
             while True:
-                began = asyncio.get_running_loop().time()
-                await self._serve_once(handlers, group, first=not failures)
-                lasted = asyncio.get_running_loop().time() - began
+                lasted, refusals = await self._serve_one(handlers, group)
                 failures = 0 if lasted >= STABLE_AFTER else failures + 1
-                self._on_status("waiting for the daemon")
-                await self._pause(delay(failures, random.random()))  # noqa: S311 - a jitter
+                pause = delay(failures, random.random())  # noqa: S311 - a jitter
+                if "superseded" in refusals:
+                    self._on_status("turned away: another signer of this wallet is attached")
+                else:
+                    self._on_status("waiting for the daemon")
+                    pause = min(pause, STANDBY_DELAY) if "standby" in refusals else pause
+                await self._pause(pause)
 
     async def _pause(self, seconds: float) -> None:
         """Wait before dialling again; a new pairing ends the wait."""
@@ -127,27 +154,55 @@ class Link:
         while (left := until - loop.time()) > 0 and not self._renewed():  # noqa: ASYNC110
             await asyncio.sleep(min(left, LOOK_AGAIN))
 
-    async def _serve_once(
-        self, handlers: Handlers, group: asyncio.TaskGroup, *, first: bool
-    ) -> None:
-        # A daemon that is away for days is told once, not with every attempt.
-        tell = log.info if first else log.debug
+    async def _serve_one(
+        self, handlers: Handlers, group: asyncio.TaskGroup
+    ) -> tuple[float, set[str]]:
+        """Serve the first daemon that takes this signer, beginning with the one that did last.
+
+        Returns for how many seconds it was attached, and the kinds of refusals when it was not.
+        """
         try:
-            async with asyncio.timeout(INTRODUCTION_TIMEOUT):
-                peer, channel = await self._dial(handlers)
-        except ssl.SSLCertVerificationError as error:
-            log.error("daemon_not_trusted", reason=error.verify_message, message=_IMPOSTOR)
-            return
-        except OSError as error:
-            tell("daemon_not_reached", reason=error.strerror or str(error) or "timed out")
-            return
+            ways = self._ways()
         except SecretFileError as error:
             log.error("pairing_unusable", reason=str(error))
-            return
+            return 0.0, set()
+        begin = next((n for n, way in enumerate(ways) if way.name == self._taken_by), 0)
+        timeout = INTRODUCTION_TIMEOUT if len(ways) == 1 else ELSEWHERE_TIMEOUT
+        refusals = set()
+        for way in [*ways[begin:], *ways[:begin]]:
+            served = await self._serve(way, handlers, group, timeout)
+            if isinstance(served, float):
+                return served, set()
+            refusals.add(served)
+        return 0.0, refusals
+
+    async def _serve(
+        self, way: Way, handlers: Handlers, group: asyncio.TaskGroup, timeout: float
+    ) -> float | str:
+        """Return for how many seconds a daemon was served, or the kind of its refusal, if any."""
+        where = way.name
         try:
-            attached = await self._introduce(peer, channel)
+            async with asyncio.timeout(timeout):
+                peer, channel = await way.dial(handlers)
+        except ssl.SSLCertVerificationError as error:
+            reason = error.verify_message
+            log.error("daemon_not_trusted", daemon=where, reason=reason, message=_IMPOSTOR)
+            return ""
+        except OSError as error:
+            reason = error.strerror or str(error) or "timed out"
+            self._tell(log.info, "daemon_not_reached", where, reason=reason)
+            return ""
+        except SecretFileError as error:
+            log.error("pairing_unusable", reason=str(error))
+            return ""
+        loop = asyncio.get_running_loop()
+        began: float | None = None
+        try:
+            attached = await self._introduce(peer, channel, timeout)
+            began, self._taken_by = loop.time(), where
+            self._told.clear()
             self._patience = attached.request_timeout
-            log.info("attached", generation=attached.generation)
+            log.info("attached", daemon=where, generation=attached.generation)
             self._on_status("attached to the daemon")
             self._asked = self._heard
             if self._cold != []:
@@ -158,9 +213,27 @@ class Link:
         except (ConnectionLost, RequestTimeout) as error:
             log.warning("link_lost", reason=str(error))
         except RpcError as error:
-            log.error("daemon_refused", reason=error.message, kind=kind_of(error))
+            return self._refused(error, where)
         finally:
             peer.abort()
+        return "" if began is None else loop.time() - began
+
+    def _tell(self, tell: Callable[..., None], event: str, where: str, **more: str) -> None:
+        """Log what may go on for days: at its first time since the last link, not at each."""
+        said = (event, where, *more.values())
+        (log.debug if said in self._told else tell)(event, daemon=where, **more)
+        self._told.add(said)
+
+    def _refused(self, error: RpcError, where: str) -> str:
+        """Tell of a refusal; return its kind."""
+        kind = kind_of(error)
+        if kind == "standby":
+            self._tell(log.info, "daemon_stands_by", where, reason=error.message)
+        elif kind == "superseded":
+            self._tell(log.error, "superseded", where, message=_SUPERSEDED)
+        else:
+            log.error("daemon_refused", daemon=where, reason=error.message, kind=kind)
+        return kind or ""
 
     async def _warm_up(self, seconds: float | None = None) -> None:
         """Prepare in several steps: for some seconds, or each when nothing was asked for a while.
@@ -189,14 +262,19 @@ class Link:
         while (left := self._asked + QUIET - loop.time()) > 0:  # noqa: ASYNC110 - time is awaited
             await asyncio.sleep(left)
 
-    async def _introduce(self, peer: Peer, channel: bytes) -> wire.Attached:
+    async def _introduce(
+        self,
+        peer: Peer,
+        channel: bytes,
+        timeout: float,
+    ) -> wire.Attached:
         wallet = self._signer.wallet
         self._hear()
         try:
             welcome = await peer.request(
                 wire.LINK_HELLO,
                 wire.LinkHelloParams(wire.LINK_VERSION, wallet.identity),
-                timeout=INTRODUCTION_TIMEOUT,
+                timeout=timeout,
             )
         except ConnectionLost:
             # The server refuses a client's certificate only after the client's handshake.
@@ -208,9 +286,10 @@ class Link:
             wire.LinkAttachParams(
                 wallet.answer(welcome.challenge, channel),
                 wallet.account.address,
+                self._instance,
                 self._signer.policy.names,
             ),
-            timeout=INTRODUCTION_TIMEOUT,
+            timeout=timeout,
         )
         if channel != NO_CHANNEL:
             bound_silence(peer.transport, 2 * attached.gone_after)

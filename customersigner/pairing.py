@@ -1,4 +1,4 @@
-"""The daemon that this signer is paired with, and the pairing itself."""
+"""The daemons that this signer is paired with, and the pairing itself."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from zkchannels.service.tls import (
 )
 from zkchannels.wire import pairing
 from zkchannels.wire import signer as wire
+from zkchannels.wire.errors import kind_of
 
 TIMEOUT: Final = 10.0
 ATTEMPTS: Final = 3
@@ -30,24 +31,32 @@ ATTEMPTS: Final = 3
 
 
 class PairedDaemon(msgspec.Struct, frozen=True):
-    """The daemon to dial: "host:port" and its certificate, or the path of its Unix socket."""
+    """A daemon to dial: "host:port" and its certificate, or the path of its Unix socket."""
 
     address: str
     certificate: bytes | None
 
-    @classmethod
-    def read(cls, path: Path) -> PairedDaemon | None:
-        """Return what was paired, None when nothing was; raises SecretFileError."""
-        if not path.exists():
-            return None
-        try:
-            return msgspec.json.decode(read_secret(path), type=cls)
-        except msgspec.MsgspecError:
-            raise SecretFileError(f"{path} is damaged: pair again") from None
 
-    def write(self, path: Path) -> None:
-        """Keep it, in place of an earlier one; raises SecretFileError."""
-        write_secret(path, msgspec.json.encode(self))
+def read_paired(path: Path) -> list[PairedDaemon]:
+    """Return what was paired, in the order of pairing; raises SecretFileError."""
+    if not path.exists():
+        return []
+    try:
+        return msgspec.json.decode(read_secret(path), type=list[PairedDaemon])
+    except msgspec.MsgspecError:
+        raise SecretFileError(f"{path} is damaged: pair again") from None
+
+
+def write_paired(path: Path, daemons: list[PairedDaemon]) -> None:
+    """Keep these, in place of earlier ones; raises SecretFileError."""
+    write_secret(path, msgspec.json.encode(daemons))
+
+
+def joined(known: list[PairedDaemon], added: PairedDaemon) -> list[PairedDaemon]:
+    """Return the known daemons with one more, or with what is new about one; pure."""
+    if added.address not in [each.address for each in known]:
+        return [*known, added]
+    return [added if each.address == added.address else each for each in known]
 
 
 async def pair(line: pairing.PairingLine, identity: bytes, own: Path) -> PairedDaemon:
@@ -73,13 +82,37 @@ async def pair(line: pairing.PairingLine, identity: bytes, own: Path) -> PairedD
     raise PairingFailed(f"the daemon did not answer: {lost}")
 
 
-async def _connect(line: pairing.PairingLine) -> tuple[Peer, bytes | None]:
+async def meet(line: pairing.AddressLine, identity: bytes, own: Path) -> PairedDaemon:
+    """Look up another daemon on the paired one's database: it knows this signer, or stands by.
+
+    Raises PairingFailed, OSError when it is not reached, SecretFileError.
+    """
+    peer, certificate = await _connect(line, own)
+    try:
+        await peer.request(
+            wire.LINK_HELLO, wire.LinkHelloParams(wire.LINK_VERSION, identity), timeout=TIMEOUT
+        )
+    except RpcError as error:
+        if kind_of(error) != "standby":
+            raise PairingFailed(f"the daemon refused: {error.message}") from None
+    except (ConnectionLost, RequestTimeout) as error:
+        raise PairingFailed(
+            f"{line.address} does not know this signer, or does not answer: {error}"
+        ) from None
+    finally:
+        peer.abort()
+    return PairedDaemon(line.address, certificate)
+
+
+async def _connect(
+    line: pairing.PairingLine | pairing.AddressLine, own: Path | None = None
+) -> tuple[Peer, bytes | None]:
     """Connect, and over TLS have the certificate compared before anything is said."""
     async with asyncio.timeout(TIMEOUT):
         if line.fingerprint is None:
             return await connect_unix(line.address, name="daemon"), None
         host, port = pairing.read_address(line.address)
-        context = pinning_client_context(None, pinned=None)
+        context = pinning_client_context(own, pinned=None)
         peer = await connect_tls(host, port, context, name="daemon")
     certificate = peer_certificate(peer.transport)
     if certificate is None or fingerprint_of(certificate) != line.fingerprint:

@@ -38,7 +38,7 @@ def run(settings: Settings, policy: Policy, wallet: Wallet) -> int:
             dialler = Dialler(settings)
             signer = Signer(wallet, store, policy)
             link = Link(
-                dialler.dial,
+                dialler.ways,
                 signer,
                 worker,
                 on_status=notifier.status,

@@ -35,21 +35,23 @@ def _default_state() -> str:
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings but the policy, which has a file of its own."""
 
-    socket: str | None = None
-    """The daemon's socket for its signer. When absent the paired daemon is dialled, and without a
-    pairing the daemon's usual socket on this host."""
+    socket: str | list[str] | None = None
+    """The daemon's socket for its signer, or those of several daemons on one database, in the
+    order in which they are tried. When absent the paired daemon is dialled, and without a pairing
+    the daemon's usual socket on this host."""
     state_directory: str = msgspec.field(default_factory=_default_state)
     """Directory of the seed file and the store, mode 0700."""
     log_level: str = "info"
 
     @property
-    def socket_path(self) -> Path:
-        """The daemon's socket on this host."""
-        return Path(self.socket or _default_socket())
+    def socket_paths(self) -> list[Path]:
+        """The daemons' sockets on this host."""
+        given = self.socket or _default_socket()
+        return [Path(each) for each in ([given] if isinstance(given, str) else given)]
 
     @property
     def pairing_file(self) -> Path:
-        """The paired daemon's address and certificate."""
+        """The paired daemons' addresses and certificates."""
         return Path(self.state_directory) / "daemon.json"
 
     @property

@@ -23,7 +23,7 @@ GROUPS = {
     "Payments": ("pay", "refund", "balance", "estimate"),
     "Operations": ("operations", "operation", "wait", "cancel", "resume", "history", "subscribe"),
     "Recovery": ("recover", "backup", "restore"),
-    "Signer": ("signer-status", "signer-pair", "signer-forget"),
+    "Signer": ("signer-status", "signer-pair", "signer-address", "signer-forget"),
     "Tokens": ("token-create", "token-list", "token-revoke", "token-restrict"),
     "Daemon": ("getinfo", "metrics", "stop", "rpc", "help"),
 }
@@ -61,6 +61,7 @@ METAVARS = {
     ("wait", "timeout"): "SECONDS",
     ("signer-pair", "address"): "HOST:PORT",
     ("signer-pair", "expires"): "SECONDS",
+    ("signer-address", "address"): "HOST:PORT",
     ("establish", "note"): "TEXT",
     ("pay", "note"): "TEXT",
     ("refund", "note"): "TEXT",

@@ -151,6 +151,32 @@ class SignerPairing(Result, frozen=True):
         return f"SignerPairing(address={self.address!r})"
 
 
+class SignerAddressParams(Params, frozen=True):
+    """Where the signer finds this daemon."""
+
+    address: (
+        Annotated[
+            str,
+            Meta(
+                description='Where the signer finds this daemon, "host:port"; else as configured.'
+            ),
+        ]
+        | None
+    ) = None
+
+
+class SignerAddress(Result, frozen=True):
+    """What a paired signer needs to find this daemon, too; nothing of it is secret."""
+
+    line: str
+    """For `customersigner pair`."""
+    qr: str
+    """The same as a QR code of block characters."""
+    address: str
+    fingerprint: str | None
+    """SHA-256 of the daemon's certificate, hexadecimal; none on a Unix socket."""
+
+
 class SignerForgotten(Result, frozen=True):
     """The signer that is not paired any more."""
 
@@ -923,6 +949,15 @@ SIGNER_PAIR = Method(
     needs="database",
     example=SignerPairParams(expires=300),
 )
+SIGNER_ADDRESS = Method(
+    "signer-address",
+    SignerAddressParams,
+    SignerAddress,
+    summary="Show where this daemon is, for a signer that is paired already.",
+    errors=("invalid_address",),
+    needs="nothing",
+    example=SignerAddressParams(address="standby.example"),
+)
 SIGNER_FORGET = Method(
     "signer-forget",
     NoParams,
@@ -995,6 +1030,7 @@ METHODS: tuple[Method[Any, Any], ...] = (
     TOKEN_LIST,
     TOKEN_REVOKE,
     SIGNER_PAIR,
+    SIGNER_ADDRESS,
     SIGNER_FORGET,
     METRICS,
     STOP,

@@ -151,6 +151,7 @@ class Owner:
             methods.TOKEN_LIST.name: self._tokens.list_,
             methods.TOKEN_REVOKE.name: self._tokens.revoke,
             methods.SIGNER_PAIR.name: self._signers.pair,
+            methods.SIGNER_ADDRESS.name: self._signers.address,
             methods.SIGNER_FORGET.name: self._signers.forget,
             methods.METRICS.name: self.metrics,
             methods.STOP.name: self.stop,

@@ -9,19 +9,24 @@ from customerd.signing.qr import qr_code
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.peer import Peer
-from zkchannels.wire.pairing import InvalidLine, PairingLine, read_address, write_address
+from zkchannels.wire.pairing import (
+    AddressLine,
+    InvalidLine,
+    PairingLine,
+    read_address,
+    write_address,
+)
 
 
 class Signers:
-    """What `signer-pair` and `signer-forget` do."""
+    """What `signer-pair`, `signer-address` and `signer-forget` do."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     async def pair(self, params: methods.SignerPairParams, _peer: Peer) -> methods.SignerPairing:
         """Offer one pairing; an earlier offer that was not taken up is withdrawn."""
-        address = advertised(params.address, self._gateway.address)
-        fingerprint = None if address.startswith("/") else self._gateway.fingerprint
+        address, fingerprint = self._place(params.address)
         line = PairingLine.fresh(address, fingerprint, lasting=params.expires)
         await self._gateway.pairing.open(line)
         text = line.text()
@@ -32,6 +37,22 @@ class Signers:
             fingerprint=None if fingerprint is None else fingerprint.hex(),
             expires=line.expires,
         )
+
+    def address(self, params: methods.SignerAddressParams, _peer: Peer) -> methods.SignerAddress:
+        """Say where this daemon is; a standby, too."""
+        address, fingerprint = self._place(params.address)
+        text = AddressLine(address, fingerprint).text()
+        return methods.SignerAddress(
+            line=text,
+            qr=qr_code(text),
+            address=address,
+            fingerprint=None if fingerprint is None else fingerprint.hex(),
+        )
+
+    def _place(self, asked: str | None) -> tuple[str, bytes | None]:
+        """Return the address for the signer, and the fingerprint of the certificate there."""
+        address = advertised(asked, self._gateway.address)
+        return address, None if address.startswith("/") else self._gateway.fingerprint
 
     async def forget(self, _params: methods.NoParams, _peer: Peer) -> methods.SignerForgotten:
         """Forget the paired signer at once and for good."""

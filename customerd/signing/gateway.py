@@ -1,12 +1,14 @@
 """The signer's link: accepts it, checks who it is, compares records, and tells when it is gone.
 
 One signer is attached at a time; a newer authenticated link takes over from an older one, which
-may be half dead. Requests belong to one link: they fail with SignerAway when it ends.
+may be half dead. Two signers that are both well do not take it from each other for ever: the one
+that came later keeps it. Requests belong to one link: they fail with SignerAway when it ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import ssl
 import time
@@ -14,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -26,6 +28,7 @@ from customerd.signing.pairing import PairedSigner, Pairing
 from customerd.signing.wallet import WalletMismatch, bind_wallet
 from customerd.store.events import Store
 from customerd.store.writes import Writes
+from customerd.watch.alarms import Alarm, Level
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
@@ -44,6 +47,10 @@ REQUESTS = 256
 """Requests in flight at a time; the others wait their turn."""
 LIMITS = Limits(max_outstanding=2 * REQUESTS)
 """Room for a ping among them: a signer that is busy is not taken for a dead one."""
+REMEMBERED: Final = 64
+"""Signers that are told apart; an older one counts as new when it comes back."""
+RIVAL_FOR: Final = 120.0
+"""Seconds for which a second signer is an alarm after it was turned away: it comes every 30."""
 
 log = get_logger("customerd.signing")
 
@@ -57,6 +64,7 @@ class Link:
     generation: int
     identity: bytes
     account: bytes
+    instance: bytes
     policies: list[str]
 
 
@@ -90,6 +98,7 @@ class Gateway:
                 wallet=lambda: self.identity,
                 fingerprint=lambda: self.fingerprint,
                 is_readable=lambda der: readable(self._pinning, der),
+                idle=self._why_idle,
                 attach=self._attach,
                 paired=self._cut_unpaired,
             ),
@@ -98,6 +107,11 @@ class Gateway:
         self._arrived: asyncio.Queue[Link] = asyncio.Queue()
         self._slots = asyncio.Semaphore(REQUESTS)
         self._link: Link | None = None
+        self._newest: Link | None = None
+        self._came: dict[bytes, int] = {}
+        self._rival = -math.inf
+        self.idle = "this daemon is starting"
+        """Why no signer is to attach now; empty from when this daemon acts."""
         self._ready = asyncio.Event()
         self.address = ""
         """Where a signer finds this daemon: "host:port", or the path of the Unix socket."""
@@ -126,6 +140,24 @@ class Gateway:
     def policies(self) -> list[str]:
         """Names of the policies that the attached signer enforces."""
         return [] if self._link is None else self._link.policies
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """What the owner should know about the signers that dial."""
+        if time.monotonic() - self._rival > RIVAL_FOR:
+            return []
+        message = "a second signer of this wallet keeps dialling and is turned away: run one"
+        return [Alarm("two_signers", message, level=Level.WARNING)]
+
+    def _why_idle(self) -> str:
+        """Return why this daemon does not act now, for a signer that might find another."""
+        if self.idle:
+            return self.idle
+        try:
+            self._store.database.require_lease()
+        except DatabaseUnavailable as error:
+            return str(error)
+        return ""
 
     @property
     def fingerprint(self) -> bytes:
@@ -263,13 +295,23 @@ class Gateway:
             raise wrong_wallet() from None
         if peer.closed or not self._handshake.may_attach(caller):
             raise wire.LINK_ERRORS.error("not_paired", "this signer was just forgotten")
+        self._refuse_rival(params.instance)
         self._newcomers[caller.secured].remove(peer)
         self.generation += 1
-        link = Link(peer, caller, self.generation, identity, params.account, params.policies)
+        link = Link(
+            peer,
+            caller,
+            self.generation,
+            identity,
+            params.account,
+            params.instance,
+            params.policies,
+        )
         self.identity, self.account = identity, params.account
         if self._link is not None:
             log.info("signer_taken_over", generation=self.generation)
             self._link.peer.abort()
+        self._newest = link
         self._arrived.put_nowait(link)
         return wire.Attached(
             self.generation,
@@ -277,6 +319,26 @@ class Gateway:
             self._settings.gone_after,
             self._settings.request_timeout,
         )
+
+    def _refuse_rival(self, instance: bytes) -> None:
+        """Raise for a signer that came before the attached one; remember one that is new.
+
+        The order in which they first came decides, so that of any number one keeps the link. Who
+        is half dead keeps it until its silence is noticed, and from a new one not even so long.
+        """
+        newest = self._newest
+        came = self._came.get(instance)
+        if came is None:
+            while len(self._came) >= REMEMBERED:
+                self._came.pop(next(iter(self._came)))
+            self._came[instance] = self.generation + 1
+        elif newest is not None and not newest.peer.closed and came < self._came[newest.instance]:
+            self._rival = time.monotonic()
+            log.warning("signer_refused", reason="superseded", generation=newest.generation)
+            raise wire.LINK_ERRORS.error(
+                "superseded",
+                "another signer of this wallet came later and is attached: run one at a time",
+            )
 
     def _closed(self, peer: Peer) -> None:
         self._handshake.forget(peer)
@@ -339,6 +401,11 @@ class Gateway:
             except TimeoutError:
                 pass
             else:
+                return
+            if reason := self._why_idle():
+                # Another daemon may act by now, and this signer has to find it.
+                log.warning("signer_let_go", reason=reason)
+                link.peer.abort()
                 return
             try:
                 await link.peer.request(wire.PING, wire.Nothing(), timeout=patience)

@@ -57,6 +57,8 @@ class Rules:
     """SHA-256 of the daemon's certificate."""
     is_readable: Callable[[bytes], bool]
     """Whether a certificate in DER can be pinned."""
+    idle: Callable[[], str]
+    """Why this daemon does not act now; empty while it does."""
     attach: Callable[[Peer, Caller, bytes, wire.LinkAttachParams], Awaitable[wire.Attached]]
     """Makes the connection the link; raises RpcError."""
     paired: Callable[[], None]
@@ -89,6 +91,7 @@ class Handshake:
 
     def _hello(self, params: wire.LinkHelloParams, peer: Peer) -> wire.LinkChallenge:
         self._check_version(params.version)
+        self._check_acting()
         self._check_paired(Caller(peer), params.identity)
         self._check_wallet(params.identity)
         challenge = secrets.token_bytes(32)
@@ -96,6 +99,7 @@ class Handshake:
         return wire.LinkChallenge(challenge)
 
     async def _attach(self, params: wire.LinkAttachParams, peer: Peer) -> wire.Attached:
+        self._check_acting()
         introduction = self._introductions.pop(peer, None)
         if introduction is None:
             raise wire.LINK_ERRORS.error("not_introduced", "call link.hello first")
@@ -124,6 +128,10 @@ class Handshake:
             raise wire.LINK_ERRORS.error(
                 "version_unsupported", f"this daemon speaks version {wire.LINK_VERSION}"
             )
+
+    def _check_acting(self) -> None:
+        if reason := self._rules.idle():
+            raise wire.LINK_ERRORS.error("standby", reason)
 
     def _check_wallet(self, identity: bytes) -> None:
         wallet = self._rules.wallet()
@@ -156,6 +164,7 @@ class Handshake:
 
     def _pair_hello(self, params: wire.PairHelloParams, peer: Peer) -> wire.PairChallenge:
         self._check_version(params.version)
+        self._check_acting()
         caller = Caller(peer)
         if not self._pairing.awaited:
             raise _refused("no pairing is open: customerctl signer-pair opens one")
@@ -171,6 +180,7 @@ class Handshake:
         return wire.PairChallenge(nonce)
 
     async def _pair_prove(self, params: wire.PairProveParams, peer: Peer) -> wire.Paired:
+        self._check_acting()
         candidate, caller = self._candidates.pop(peer, None), Caller(peer)
         if candidate is None:
             raise wire.LINK_ERRORS.error("not_introduced", "call pair.hello first")

@@ -489,6 +489,13 @@ class Owner:
         line = f"customerd-pair-1,{address},{'5c' * 32},{'a' * 26},2000000000"
         return methods.SignerPairing(line, "█▀▄█\n█ ▄█\n", address, "5c" * 32, 2_000_000_000)
 
+    def _signer_address(
+        self, params: methods.SignerAddressParams, _peer: Peer
+    ) -> methods.SignerAddress:
+        address = params.address or "standby.example:9738"
+        line = f"customerd-also-1,{address},{'5c' * 32}"
+        return methods.SignerAddress(line, "█▀▄█\n█ ▄█\n", address, "5c" * 32)
+
     def _signer_forget(self, _params: methods.NoParams, _peer: Peer) -> methods.SignerForgotten:
         return methods.SignerForgotten(ACCOUNT, "5c" * 32)
 

@@ -169,8 +169,8 @@ class Signer:
     def redirect(self, address: str) -> None:
         """Have the paired daemon sought at another address."""
         path = self.state / "daemon.json"
-        known = json.loads(path.read_text())
-        write_secret(path, json.dumps({**known, "address": address}).encode())
+        (known,) = json.loads(path.read_text())
+        write_secret(path, json.dumps([{**known, "address": address}]).encode())
 
     def copy(self, directory: Path) -> Signer:
         """A second device with all files of this one."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import msgspec
-
-from customersigner.pairing import PairedDaemon
+from customersigner.pairing import read_paired
 from tests.link.parts import PATIENCE, Signer, wallet
 from zkchannels.jsonrpc.handlers import Handlers
 from zkchannels.jsonrpc.peer import Peer
@@ -22,7 +21,7 @@ class Speaker:
     """One link with the files of a paired signer; what it answers the test decides."""
 
     def __init__(self, signer: Signer) -> None:
-        paired = msgspec.json.decode((signer.state / "daemon.json").read_bytes(), type=PairedDaemon)
+        (paired,) = read_paired(signer.state / "daemon.json")
         assert paired.certificate is not None
         self.address = paired.address
         self.own = signer.state / "link.pem"
@@ -30,6 +29,7 @@ class Speaker:
         self.channel = fingerprint_of(paired.certificate) + fingerprint_of(
             own_certificate(self.own)
         )
+        self.instance = secrets.token_bytes(16)
         self.pings = 0
         self.answers_pings = asyncio.Event()
         self.answers_pings.set()
@@ -59,7 +59,7 @@ class Speaker:
         """Introduce and attach; `answer` signs the challenge, by default rightly."""
         challenge = await self.hello(peer)
         signed = wallet().answer(challenge, self.channel) if answer is None else answer(challenge)
-        params = wire.LinkAttachParams(signed, wallet().account.address)
+        params = wire.LinkAttachParams(signed, wallet().account.address, self.instance)
         return await peer.request(wire.LINK_ATTACH, params, timeout=PATIENCE)
 
     async def _ping(self, _params: wire.Nothing, _peer: Peer) -> wire.Done:

@@ -68,6 +68,7 @@ async def test_a_signer_with_a_long_queue_is_no_dead_signer(store: Store, place:
         on_ready=ready.set,
         on_lost=lambda: None,
     )
+    gateway.idle = ""
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         running = group.create_task(gateway.run([bind_owner_only(place / "signer.sock")]))
         handlers = Handlers(task_group=group)
@@ -80,7 +81,8 @@ async def test_a_signer_with_a_long_queue_is_no_dead_signer(store: Store, place:
         challenge = (await peer.request(wire.LINK_HELLO, hello)).challenge
         answer = wallet().answer(challenge, NO_CHANNEL)
         await peer.request(
-            wire.LINK_ATTACH, wire.LinkAttachParams(answer, wallet().account.address)
+            wire.LINK_ATTACH,
+            wire.LinkAttachParams(answer, wallet().account.address, bytes(16)),
         )
         await began.wait()
         for _ in range(15):  # longer than it may be silent

@@ -211,7 +211,9 @@ async def test_an_answer_over_other_certificates_does_not_attach(
         assert kind_of(caught.value) == "bad_signature"
         with pytest.raises(RpcError) as caught:  # nor is a challenge answered twice
             await peer.request(
-                wire.LINK_ATTACH, wire.LinkAttachParams(bytes(65), bytes(20)), timeout=PATIENCE
+                wire.LINK_ATTACH,
+                wire.LinkAttachParams(bytes(65), bytes(20), bytes(16)),
+                timeout=PATIENCE,
             )
         assert kind_of(caught.value) == "not_introduced"
         peer.abort()

@@ -63,6 +63,8 @@ class Second:
         self.service = Service("second", command, log=directory / "customerd.log")
         signer = [*network.signer_command[:-1], str(self.signer_socket)]
         self.signer = Service("its signer", signer, log=directory / "customersigner.log")
+        both = [*network.signer_command, "--socket", str(self.signer_socket)]
+        self.roaming = Service("a signer of both", both, log=directory / "roaming.log")
 
     def rpc(self, method: str, /, **params: Any) -> Any:
         """Call the second daemon."""

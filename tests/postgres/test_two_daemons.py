@@ -27,6 +27,7 @@ def standby(network: ProxiedNetwork, *, direct: bool = False) -> Iterator[Second
         yield second
     finally:
         second.signer.stop()
+        second.roaming.stop()
         second.service.stop()
 
 
@@ -86,6 +87,32 @@ def test_kill_and_takeover(world: World, network: ProxiedNetwork, delay: float) 
         second.service.stop()
         world.everything_runs()
         check_paid_once(world, label, operations)
+
+
+def test_the_signer_finds_the_daemon_that_acts(world: World, network: ProxiedNetwork) -> None:
+    """Told of both daemons, it goes to the one that took over by itself; payments go on there."""
+    label = world.establish("1 ETH")
+    network.signer.stop()
+    with standby(network) as second:
+        second.roaming.start()
+        network.wait_mode("ready")
+        operations = queue(world, label, 8)
+        network.daemon.kill()
+        killed = time.monotonic()
+        for operation in operations:
+            until(lambda: second.rpc("getinfo")["mode"] == "ready")
+            assert second.rpc("wait", operation=operation, timeout=60)["status"] == "done"
+        last = second.rpc("pay", label=label, amount=5)
+        assert last["status"] == "done"
+        print(f"\npaid {time.monotonic() - killed:.2f} s after the kill")  # noqa: T201
+        assert any(line["event"] == "daemon_stands_by" for line in events(second.roaming.log))
+        # Back again: the first daemon stands by, then acts, and is found as well.
+        network.daemon.start()
+        second.service.stop()
+        network.wait_mode("ready")
+        second.roaming.stop()
+        world.everything_runs()
+        check_paid_once(world, label, [*operations, last["operation"]])
 
 
 def _outlived(

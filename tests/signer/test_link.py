@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from customersigner.link import LONGEST_DELAY, SHORTEST_DELAY, Dial, Link, Worker, delay
+from customersigner.link import LONGEST_DELAY, SHORTEST_DELAY, Dial, Link, Way, Worker, delay
 from tests.fix_log import Log
 from tests.signer.daemon import PATIENCE, Daemon, caller, listening
 from tests.signer.support import Channel, Desk, Merchant
@@ -52,7 +52,7 @@ def dialler(path: Path) -> Dial:
 @asynccontextmanager
 async def linked(desk: Desk, worker: Worker, path: Path, **options: Any) -> AsyncIterator[Link]:
     """A signer that dials the daemon for as long as the body runs."""
-    link = Link(dialler(path), desk.signer, worker, **options)
+    link = Link(lambda: [Way("here", dialler(path))], desk.signer, worker, **options)
     task = asyncio.create_task(link.run())
     try:
         yield link

@@ -165,6 +165,7 @@ def test_a_foreign_signer_is_turned_away(world: World, tmp_path: Path) -> None:
         forged = {
             "signature": base64.b64encode(bytes(64) + b"\x1b").decode(),
             "account": base64.b64encode(wallet.account.address).decode(),
+            "instance": base64.b64encode(bytes(16)).decode(),
         }
         with pytest.raises(RpcError) as refused:
             client.call(wire.LINK_ATTACH.name, forged)

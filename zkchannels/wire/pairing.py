@@ -20,6 +20,7 @@ from zkchannels.service.tls import FINGERPRINT_LENGTH, fingerprint_of
 
 __all__ = [
     "NO_CHANNEL",
+    "AddressLine",
     "InvalidLine",
     "Keys",
     "PairingLine",
@@ -29,12 +30,14 @@ __all__ = [
     "is_signers_proof",
     "keys_of",
     "read_address",
+    "read_line",
     "signers_proof",
     "transcript",
     "write_address",
 ]
 
 PREFIX: Final = "customerd-pair-1"
+ALSO_PREFIX: Final = "customerd-also-1"
 SECRET_LENGTH: Final = 16
 NO_CHANNEL: Final = bytes(2 * FINGERPRINT_LENGTH)
 """What stands for both certificates on a Unix socket."""
@@ -43,6 +46,7 @@ _SIGNER = b"customerd/pairing/1/signer"
 _DAEMON = b"customerd/pairing/1/daemon"
 _TRANSCRIPT = b"customerd/pairing/1/transcript"
 _WITHOUT_CERTIFICATE = "-"
+_DAMAGED = "this pairing line is damaged"
 _ADDRESS = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII
 )
@@ -87,20 +91,13 @@ class PairingLine:
         if len(parts) < 5 or parts[0] != PREFIX:
             raise InvalidLine(f"a pairing line begins with {PREFIX} and has five parts")
         address, (shown, secret, expires) = ",".join(parts[1:-3]), parts[-3:]
+        fingerprint = _read_place(address, shown)
         try:
-            fingerprint = None if shown == _WITHOUT_CERTIFICATE else bytes.fromhex(shown)
             line = cls(address, fingerprint, _unbase32(secret), int(expires))
         except ValueError:
-            raise InvalidLine("this pairing line is damaged") from None
-        if (
-            len(line.secret) != SECRET_LENGTH
-            or len(fingerprint or bytes(FINGERPRINT_LENGTH)) != FINGERPRINT_LENGTH
-        ):
-            raise InvalidLine("this pairing line is damaged")
-        if (fingerprint is None) is not address.startswith("/"):
-            raise InvalidLine("a Unix socket has no certificate, and everything else has one")
-        if fingerprint is not None:
-            read_address(address)
+            raise InvalidLine(_DAMAGED) from None
+        if len(line.secret) != SECRET_LENGTH:
+            raise InvalidLine(_DAMAGED)
         return line
 
     def text(self) -> str:
@@ -108,6 +105,53 @@ class PairingLine:
         shown = _WITHOUT_CERTIFICATE if self.fingerprint is None else self.fingerprint.hex()
         secret = b32encode(self.secret).decode().rstrip("=").lower()
         return f"{PREFIX},{self.address},{shown},{secret},{self.expires}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressLine:
+    """Where another daemon on the database of the paired one is: no secret, and good for ever.
+
+    address, fingerprint: as in a pairing line
+    """
+
+    address: str
+    fingerprint: bytes | None
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Return what a line says; raises InvalidLine."""
+        parts = text.strip().split(",")
+        if len(parts) < 3 or parts[0] != ALSO_PREFIX:
+            raise InvalidLine(f"an address line begins with {ALSO_PREFIX} and has three parts")
+        address = ",".join(parts[1:-1])
+        return cls(address, _read_place(address, parts[-1]))
+
+    def text(self) -> str:
+        """Return the line."""
+        shown = _WITHOUT_CERTIFICATE if self.fingerprint is None else self.fingerprint.hex()
+        return f"{ALSO_PREFIX},{self.address},{shown}"
+
+
+def read_line(text: str) -> PairingLine | AddressLine:
+    """Return what a line of either kind says; raises InvalidLine."""
+    if text.strip().startswith(f"{ALSO_PREFIX},"):
+        return AddressLine.read(text)
+    return PairingLine.read(text)
+
+
+def _read_place(address: str, shown: str) -> bytes | None:
+    """Return the fingerprint that goes with an address, None on a Unix socket."""
+    try:
+        fingerprint = None if shown == _WITHOUT_CERTIFICATE else bytes.fromhex(shown)
+    except ValueError:
+        raise InvalidLine(_DAMAGED) from None
+    if len(fingerprint or bytes(FINGERPRINT_LENGTH)) != FINGERPRINT_LENGTH:
+        raise InvalidLine(_DAMAGED)
+    if (fingerprint is None) is not address.startswith("/"):
+        raise InvalidLine("a Unix socket has no certificate, and everything else has one")
+    if fingerprint is not None:
+        read_address(address)
+    return fingerprint
 
 
 def read_address(address: str) -> tuple[str, int]:

@@ -34,8 +34,8 @@ from zkchannels.wire.fields import (
 ChainId: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Natural: TypeAlias = Annotated[int, Meta(ge=0)]
 
-LINK_VERSION = 2
-CHALLENGE_TAG = b"customerd/signer-link/2"
+LINK_VERSION = 3
+CHALLENGE_TAG = b"customerd/signer-link/3"
 """The identity key signs keccak256(CHALLENGE_TAG | challenge | identity | channel).
 
 `channel` is the SHA-256 of the daemon's certificate and of the signer's, 64 bytes; on a Unix socket
@@ -51,6 +51,8 @@ LINK_ERRORS = ErrorKinds(
         "not_introduced": "link.hello comes first",
         "not_paired": "the daemon does not know this signer, or has forgotten it: pair it",
         "pairing_refused": "no pairing is open, it has expired or was used, or the secret is wrong",
+        "standby": "this daemon does not act now; another one on its database may",
+        "superseded": "another signer of this wallet came later, and is well",
     }
 )
 
@@ -129,10 +131,15 @@ class LinkChallenge(Answer, frozen=True):
 
 
 class LinkAttachParams(Request, frozen=True):
-    """The signed challenge, the wallet's chain account, and the names of active policies."""
+    """The signed challenge, the wallet's chain account, and the names of active policies.
+
+    `instance` is random and the same for as long as the signer runs: so the daemon tells a signer
+    that comes back from a second one.
+    """
 
     signature: Bytes65
     account: Bytes20
+    instance: Bytes16
     policies: list[str] = []
 
 
@@ -534,28 +541,35 @@ LINK_HELLO = Method(
     LinkHelloParams,
     LinkChallenge,
     summary="Introduce a signer.",
-    errors=("version_unsupported", "wrong_wallet"),
+    errors=("version_unsupported", "wrong_wallet", "not_paired", "standby"),
 )
 LINK_ATTACH = Method(
     "link.attach",
     LinkAttachParams,
     Attached,
     summary="Attach with the signed challenge; a newer link takes over from an older one.",
-    errors=("not_introduced", "bad_signature", "wrong_wallet", "not_paired"),
+    errors=(
+        "not_introduced",
+        "bad_signature",
+        "wrong_wallet",
+        "not_paired",
+        "standby",
+        "superseded",
+    ),
 )
 PAIR_HELLO = Method(
     "pair.hello",
     PairHelloParams,
     PairChallenge,
     summary="Begin to pair a signer.",
-    errors=("version_unsupported", "pairing_refused", "wrong_wallet"),
+    errors=("version_unsupported", "pairing_refused", "wrong_wallet", "standby"),
 )
 PAIR_PROVE = Method(
     "pair.prove",
     PairProveParams,
     Paired,
     summary="Pair with the proof of the one-time secret; it replaces an earlier pairing.",
-    errors=("not_introduced", "pairing_refused", "wrong_wallet"),
+    errors=("not_introduced", "pairing_refused", "wrong_wallet", "standby"),
 )
 
 PING = Method("signer.ping", Nothing, Done, summary="Show that the signer is alive.")
