@@ -40,6 +40,7 @@ from zkchannels.jsonrpc.peer import Handlers, Peer
 from zkchannels.jsonrpc.server import serve
 from zkchannels.service.logging import get_logger, tell_suppressed
 from zkchannels.service.notify import Notifier
+from zkchannels.service.secretfile import SecretFileError
 from zkchannels.service.sockets import (
     bind_owner_only,
     bind_tcp,
@@ -227,6 +228,8 @@ class Daemon:
             log.error("lease_lost", reason=str(_first(errors)), message="this daemon ends")
         except* MigrationError as errors:
             log.critical("database_not_usable", reason=str(_first(errors)))
+        except* SecretFileError as errors:
+            log.critical("secret_file_not_usable", reason=str(_first(errors)))
         return 1
 
     async def _serve(

@@ -190,7 +190,7 @@ class Link:
             return ""
         except OSError as error:
             reason = error.strerror or str(error) or "timed out"
-            self._tell(log.info, "daemon_not_reached", where, reason=reason)
+            self._tell("daemon_not_reached", log.info, where, reason=reason)
             return ""
         except SecretFileError as error:
             log.error("pairing_unusable", reason=str(error))
@@ -218,7 +218,7 @@ class Link:
             peer.abort()
         return "" if began is None else loop.time() - began
 
-    def _tell(self, tell: Callable[..., None], event: str, where: str, **more: str) -> None:
+    def _tell(self, event: str, tell: Callable[..., None], where: str, **more: str) -> None:
         """Log what may go on for days: at its first time since the last link, not at each."""
         said = (event, where, *more.values())
         (log.debug if said in self._told else tell)(event, daemon=where, **more)
@@ -228,9 +228,9 @@ class Link:
         """Tell of a refusal; return its kind."""
         kind = kind_of(error)
         if kind == "standby":
-            self._tell(log.info, "daemon_stands_by", where, reason=error.message)
+            self._tell("daemon_stands_by", log.info, where, reason=error.message)
         elif kind == "superseded":
-            self._tell(log.error, "superseded", where, message=_SUPERSEDED)
+            self._tell("superseded", log.error, where, message=_SUPERSEDED)
         else:
             log.error("daemon_refused", daemon=where, reason=error.message, kind=kind)
         return kind or ""

@@ -47,8 +47,15 @@ class MonitorPeer(Peer):
 
     __slots__ = ("_peers", "_timer", "scope", "subscriptions")
 
-    def __init__(self, handlers: Handlers, peers: dict[MonitorPeer, None]) -> None:
-        super().__init__(handlers, limits=LIMITS, name="monitor", log=log.warning)
+    def __init__(
+        self,
+        handlers: Handlers,
+        peers: dict[MonitorPeer, None],
+        on_closed: Callable[[Peer], None] | None = None,
+    ) -> None:
+        super().__init__(
+            handlers, limits=LIMITS, name="monitor", on_closed=on_closed, log=log.warning
+        )
         self.scope: Scope | None = None
         self.subscriptions = 0
         self._peers = peers
@@ -84,29 +91,36 @@ def scope_of(peer: Peer) -> Scope:
     return peer.scope
 
 
-class _TlsDoor:
-    """Bounds what comes over TCP, handshakes included: the oldest without a token makes room."""
+class _Room:
+    """Bounds the connections of one socket: the oldest without a token makes room.
+
+    Over TCP they are guests, so that handshakes count, too.
+    """
 
     def __init__(self) -> None:
-        self._guests: dict[Guest, None] = {}
+        self._inside: dict[Guest | Peer, None] = {}
 
-    def enter(self, guest: Guest) -> bool:
+    def enter(self, each: Guest | Peer) -> bool:
         """Let a connection in as long as there is room, or can be made."""
-        if len(self._guests) >= MOST_CONNECTIONS and not self.make_room():
+        if len(self._inside) >= MOST_CONNECTIONS and not self.make_room():
             return False
-        self._guests[guest] = None
+        self._inside[each] = None
         return True
 
-    def leave(self, guest: Guest) -> None:
+    def leave(self, each: Guest | Peer) -> None:
         """Hear that a connection has ended."""
-        self._guests.pop(guest, None)
+        self._inside.pop(each, None)
 
     def make_room(self) -> bool:
         """End the oldest connection that has presented no token."""
-        for guest in self._guests:
-            if not isinstance(guest.peer, MonitorPeer) or guest.peer.scope is None:
-                self.leave(guest)
-                guest.end()
+        for each in self._inside:
+            peer = each.peer if isinstance(each, Guest) else each
+            if not isinstance(peer, MonitorPeer) or peer.scope is None:
+                self.leave(each)
+                if isinstance(each, Guest):
+                    each.end()
+                else:
+                    each.abort()
                 return True
         return False
 
@@ -118,8 +132,6 @@ class Monitor:
         self._tokens = tokens
         self._rates = Rates()
         self._peers: dict[MonitorPeer, None] = {}
-        self._secured: dict[MonitorPeer, None] = {}
-        """Those over TLS: they take no room from the others."""
 
     def serve(
         self,
@@ -132,23 +144,31 @@ class Monitor:
         """Serve holders of tokens on a Unix socket, or on a TCP socket with TLS.
 
         `certificate`: file of the server's certificate and key; made when it is needed and missing.
+        Raises SecretFileError when it cannot be used.
         """
-        handlers = self._handlers(group, gated)
+        handlers, room = self._handlers(group, gated), _Room()
         if listening.family == socket.AF_UNIX:
             return serve(
-                listening, lambda: MonitorPeer(handlers, self._peers), accept=self._has_room
+                listening,
+                lambda: MonitorPeer(handlers, self._peers, room.leave),
+                accept=lambda transport: room.enter(_monitor_peer(transport)),
             )
         from zkchannels.service.certificate import ensure_pair  # noqa: PLC0415 - seldom needed
-        from zkchannels.service.tls import fingerprint, server_context  # noqa: PLC0415
+        from zkchannels.service.tls import (  # noqa: PLC0415
+            fingerprint_of,
+            own_certificate,
+            server_context,
+        )
 
         ensure_pair(certificate, NAME, "server")
-        log.info("monitor_certificate", sha256=fingerprint(certificate))
+        shown = fingerprint_of(own_certificate(certificate))
+        log.info("monitor_certificate", sha256=shown.hex())
         return serve_tls(
             listening,
-            lambda: MonitorPeer(handlers, self._secured),
+            lambda: MonitorPeer(handlers, self._peers),
             server_context(certificate),
             group,
-            door=_TlsDoor(),
+            door=room,
         )
 
     def _handlers(self, group: asyncio.TaskGroup, gated: Iterable[Gated]) -> Handlers:
@@ -164,19 +184,9 @@ class Monitor:
             )
         return handlers
 
-    def _has_room(self, _transport: asyncio.Transport) -> bool:
-        """Whether there is room for one more; the oldest without a token makes it."""
-        if len(self._peers) < MOST_CONNECTIONS:
-            return True
-        oldest = next((peer for peer in self._peers if peer.scope is None), None)
-        if oldest is None:
-            return False
-        oldest.abort()
-        return True
-
     def end_invalid(self) -> None:
         """End the connections of all tokens that are not valid any more."""
-        for peer in [*self._peers, *self._secured]:
+        for peer in list(self._peers):
             if peer.scope is not None:
                 try:
                     assert peer.scope.grant is not None
@@ -199,8 +209,7 @@ class Monitor:
             raise failure("forbidden", str(refusal)) from None
         except NotLoaded:
             raise _not_loaded() from None
-        others = [*self._peers, *self._secured]
-        scopes = [other.scope for other in others if other.scope is not None]
+        scopes = [other.scope for other in self._peers if other.scope is not None]
         same = sum(scope.grant is not None and scope.grant.token == grant.token for scope in scopes)
         if same >= MOST_PER_TOKEN:
             raise failure("rate_limited", f"the token has {same} connections already")
@@ -253,6 +262,12 @@ class Monitor:
             if peer.subscriptions >= MOST_SUBSCRIPTIONS:
                 raise failure("rate_limited", "this connection has subscriptions enough")
             peer.subscriptions += 1
+
+
+def _monitor_peer(transport: asyncio.Transport) -> MonitorPeer:
+    peer = transport.get_protocol()
+    assert isinstance(peer, MonitorPeer)
+    return peer
 
 
 def _channels(grant: Grant) -> list[str] | None:

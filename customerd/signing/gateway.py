@@ -36,6 +36,7 @@ from zkchannels.jsonrpc.peer import Handlers, Limits, Peer
 from zkchannels.jsonrpc.server import serve, serve_tls
 from zkchannels.service.certificate import ensure_pair
 from zkchannels.service.logging import get_logger
+from zkchannels.service.secretfile import SecretFileError
 from zkchannels.service.tls import fingerprint_of, own_certificate, pinning_server_context
 from zkchannels.store.database import DatabaseUnavailable
 from zkchannels.wire import signer as wire
@@ -251,6 +252,7 @@ class Gateway:
                     serving = serve(each, newcomer, accept=self._accept)
                 else:
                     log.info("link_certificate", sha256=self.fingerprint.hex())
+                    self._pinning(None)  # a key that does not fit is told now, not to a signer
                     door = SignerDoor(self.pairing, self._is_attached)
                     serving = serve_tls(
                         each, newcomer, self._server_context, group, accept=self._accept, door=door
@@ -260,11 +262,15 @@ class Gateway:
                 await self._attend(await self._arrived.get())
 
     def _server_context(self) -> ssl.SSLContext:
-        """Return the TLS settings for what is paired and awaited now."""
+        """Return the TLS settings for what is paired and awaited now; raises OSError."""
         paired = self.pairing.paired
         wanted = (None if paired is None else paired.certificate, self.pairing.awaited)
         if self._context is None or self._context[0] != wanted:
-            self._context = wanted, self._pinning(*wanted)
+            try:
+                self._context = wanted, self._pinning(*wanted)
+            except SecretFileError as error:  # it was changed meanwhile
+                log.error("link_certificate_not_usable", reason=str(error))
+                raise OSError(str(error)) from None
         return self._context[1]
 
     def _pinning(self, certificate: bytes | None, anonymous: bool = False) -> ssl.SSLContext:

@@ -45,7 +45,7 @@ class Change(Occurrences):
         """Insert the recorded events and return them with their numbers."""
         if not self.pending:
             return []
-        cursor = await self.connection.execute(*self.insertion())
+        cursor = await self.connection.execute(*self.compose())
         row = await cursor.fetchone()
         assert row is not None
         return self.numbered(*row)

@@ -64,6 +64,7 @@ class Occurrences:
 
     def __init__(self) -> None:
         self.pending: list[_Occurrence] = []
+        self._parts: list[tuple[Statement, type[Exception] | None]] = []
 
     def event(
         self,
@@ -78,11 +79,24 @@ class Occurrences:
         """Record that something happened, if this transaction commits."""
         self.pending.append(_Occurrence(topic, kind, channel, label, operation, details))
 
-    def insertion(self) -> Statement:
-        """Return the statement that inserts the events; its row is for `numbered`."""
-        inserted = self._insert()
-        numbers = _NUMBERED.format("inserted")
-        return Statement(f"with inserted as ({inserted.text}) select {numbers}", inserted.values)
+    def compose(self) -> Statement:
+        """Return the events and the writes as one statement, whose row is for `numbered`."""
+        texts, checks = [], []
+        values: dict[str, Any] = {}
+        for number, (statement, otherwise) in enumerate(self._parts):
+            texts.append(_part(number, statement.text))
+            values |= {f"p{number}_{name}": value for name, value in statement.values.items()}
+            if otherwise is not None:
+                changed = f"(select count(*) from part{number})"  # noqa: S608 - a number
+                checks.append(f"must_write({changed}, {number})")
+        if self.pending:
+            inserted = self._insert()
+            texts.append(f"inserted as ({inserted.text})")
+            values |= inserted.values
+            columns = _NUMBERED.format("inserted")
+        else:
+            columns = "null::bigint, extract(epoch from now())::float8"
+        return Statement(f"with {', '.join(texts)} select {', '.join([columns, *checks])}", values)
 
     def numbered(self, last: int | None, time: float) -> list[Event]:
         """Return the events as they were inserted, the newest of them with the number `last`."""
@@ -106,10 +120,6 @@ def _hex(value: bytes | None) -> str | None:
 class Writes(Occurrences):
     """Writes that are committed together, and the events that tell of them."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._parts: list[tuple[Statement, type[Exception] | None]] = []
-
     def add(self, statement: Statement, *, otherwise: type[Exception] | None = None) -> None:
         """Add an insert or update without a `returning` of its own, or a locking select.
 
@@ -123,25 +133,6 @@ class Writes(Occurrences):
     def parts(self) -> Sequence[tuple[Statement, type[Exception] | None]]:
         """The writes, each with what is raised when it affects no row."""
         return self._parts
-
-    def compose(self) -> Statement:
-        """Return everything as one statement, whose row is for `numbered`."""
-        texts, checks = [], []
-        values: dict[str, Any] = {}
-        for number, (statement, otherwise) in enumerate(self._parts):
-            texts.append(_part(number, statement.text))
-            values |= {f"p{number}_{name}": value for name, value in statement.values.items()}
-            if otherwise is not None:
-                changed = f"(select count(*) from part{number})"  # noqa: S608 - a number
-                checks.append(f"must_write({changed}, {number})")
-        if self.pending:
-            inserted = self._insert()
-            texts.append(f"inserted as ({inserted.text})")
-            values |= inserted.values
-            columns = _NUMBERED.format("inserted")
-        else:
-            columns = "null::bigint, extract(epoch from now())::float8"
-        return Statement(f"with {', '.join(texts)} select {', '.join([columns, *checks])}", values)
 
     def failure(self, number: int) -> Exception:
         """Return what a part that affected no row means."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import grp
 import os
+import secrets
 import socket
 import ssl
 import stat
@@ -26,6 +27,7 @@ from zkchannels.devnet.postgres import Cluster
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.jsonrpc.server import connect_tls, connect_unix
+from zkchannels.service.certificate import ensure_pair
 from zkchannels.service.tls import fingerprint_of, own_certificate, pinning_client_context
 
 GROUP = grp.getgrgid(os.getegid()).gr_name
@@ -46,6 +48,34 @@ class Doors(Alone):
     def token(self, *names: str, **more: Any) -> str:
         """Make a token; return its secret."""
         return str(self.rpc("token-create", methods=list(names), **more)["token"])
+
+
+@pytest.mark.parametrize("name", ["monitor.pem", "signer-link.pem"])
+@pytest.mark.parametrize("content", ["open to others", "nonsense", "no key"])
+def test_a_certificate_that_cannot_be_used_is_told(
+    memory_directory: Path, name: str, content: str
+) -> None:
+    """A broken or readable file ends the start with its name and the reason, not with a trace."""
+    directory = memory_directory / f"unusable-{secrets.token_hex(4)}"
+    directory.mkdir(mode=0o700)
+    doors = Doors(directory, "host=/nowhere")
+    settings = doors.config.read_text()
+    doors.config.write_text(
+        settings.replace("[sockets]\n", f'[sockets]\nsigner_tls = "127.0.0.1:{free_port()}"\n')
+    )
+    path = directory / name
+    ensure_pair(path, "customerd", "server")
+    if content == "open to others":
+        path.chmod(0o644)
+    elif content == "nonsense":
+        path.write_text("nonsense")
+    else:
+        path.write_text(path.read_text().partition("-----BEGIN PRIVATE KEY")[0])
+    done = subprocess.run(doors.command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    (line,) = (row for row in done.stderr.splitlines() if "secret_file_not_usable" in row)
+    assert str(path) in line
+    assert "Traceback" not in done.stderr
 
 
 class Callers:

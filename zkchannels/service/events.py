@@ -95,6 +95,13 @@ EVENTS = (
         "version that wrote it; do not change the tables by hand.",
     ),
     Event(
+        "secret_file_not_usable",
+        "323579fff1b98a30c58291c323e54943",
+        _DAEMON,
+        "A file with a key or certificate cannot be used",
+        "@REASON@. The daemon ends. It has to be a regular file of its user, mode 0600.",
+    ),
+    Event(
         "database_not_durable",
         "90f20ab1e23c454e884854d0677a06da",
         _CHAIN,
@@ -443,6 +450,21 @@ EVENTS = (
         "running: stop one.",
     ),
     Event(
+        "signer_let_go",
+        "324dc9a0cae3d51112e587d695a92066",
+        _DAEMON,
+        "The signer is let go of, as another daemon may act now",
+        "@REASON@. The lease was not renewed in time: see PostgreSQL. A signer that knows the "
+        "address of the other daemon goes there.",
+    ),
+    Event(
+        "link_certificate_not_usable",
+        "8d9c1f2ab6e04cf09e7f35b1c7d40a66",
+        _DAEMON,
+        "The certificate for the signer's link was changed while the daemon runs",
+        "@REASON@. Signers cannot connect over TLS until the file is put right.",
+    ),
+    Event(
         "signer_cut",
         "52a2c120ac444677ac4df80f059ca909",
         _DAEMON,
@@ -725,6 +747,14 @@ EVENTS = (
         "@REASON@. customerctl restore, or customerctl recover --merchant.",
     ),
     Event(
+        "alarm_raised.two_signers",
+        "450da5579b0cc737004012e609624361",
+        _DAEMON,
+        "Two signers of one wallet are running",
+        "The one that came later serves, the other is turned away and keeps trying. Stop one; "
+        "`two_signers` clears two minutes after its last try.",
+    ),
+    Event(
         "another_chain",
         "047593b7d11f4ec280c6b45dae450a11",
         _DAEMON,
@@ -959,6 +989,22 @@ EVENTS = (
         _SIGNER,
         "The daemon refused this signer",
         "@REASON@ (@KIND@). A signer serves the wallet it was made for.",
+    ),
+    Event(
+        "daemon_stands_by",
+        "693c54f84abd195aa8133f545f711dbb",
+        _SIGNER,
+        "This daemon does not act now",
+        "@REASON@. The next address is dialled; this one is asked again every second, as it may "
+        "take over.",
+    ),
+    Event(
+        "superseded",
+        "511a554d0a6a4f6f5e755365438ce10e",
+        _SIGNER,
+        "Another signer of this wallet has the link",
+        "It came later, and both are well. Stop one of the two. This one is back by itself when "
+        "the other is gone, and takes over when it is started anew.",
     ),
     Event(
         "daemon_hung_up",

@@ -45,11 +45,19 @@ def server_context(certificate: Path, private_key: Path | None = None) -> ssl.SS
 
     A ticket would let a merchant recognise a customer's next connection and so link payments, and
     a signer that was forgotten resume. Without `private_key` the certificate's file holds it.
+    Raises SecretFileError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
-    context.load_cert_chain(certificate, private_key)
+    try:
+        context.load_cert_chain(certificate, private_key)
+    except ssl.SSLError as error:
+        raise SecretFileError(
+            f"{private_key or certificate}: no key that belongs to the certificate: {error.reason}"
+        ) from None
+    except OSError as error:
+        raise SecretFileError(f"{certificate}: {error.strerror}") from None
     return context
 
 
