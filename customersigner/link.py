@@ -316,6 +316,7 @@ class Link:
             handlers.register(method, self._preparing(queued, group) if completing else queued)
         # A daemon that left does not want to know: the question is withdrawn.
         handlers.register(wire.CONFIRMATION_WAIT, self._confirm, cancel_on_disconnect=True)
+        handlers.register(wire.CONFIRMATION_WITHDRAW, self._withdraw)
         return handlers
 
     def _ping(self, _params: wire.Nothing, _peer: Peer) -> wire.Done:
@@ -326,6 +327,11 @@ class Link:
         """Wait for the person, beside everything else."""
         self._hear()
         return wire.Confirmation(await self._signer.questions.answer(params.question.hex()))
+
+    def _withdraw(self, params: wire.ConfirmationParams, _peer: Peer) -> wire.Done:
+        self._hear()
+        self._signer.questions.withdraw(params.question.hex())
+        return wire.Done()
 
     def _queued(
         self, answer: Callable[[Any], msgspec.Struct]

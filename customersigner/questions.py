@@ -78,6 +78,7 @@ class Questions:
         self._offers: dict[str, _Offer] = {}
         self._agreed: dict[bytes, float] = {}
         self._turn = asyncio.Lock()
+        self._asked: dict[str, asyncio.Timeout] = {}
 
     # -- the signer's thread ----------------------------------------------------------------------
 
@@ -126,18 +127,28 @@ class Questions:
         if offer is None:
             raise ERRORS.error("out_of_order", "this question is no longer open")
         try:
-            async with asyncio.timeout(offer.patience), self._turn:
-                agreed = await self._ask(offer.question)
+            async with asyncio.timeout(offer.patience) as ends:
+                self._asked[name] = ends
+                async with self._turn:
+                    agreed = await self._ask(offer.question)
         except TimeoutError:
             return "unanswered"
         finally:
             self._offers.pop(name, None)
+            self._asked.pop(name, None)
         if agreed is None:
             return "unanswered"
         if not agreed:
             return "no"
         self._agreed[offer.question.about] = time.monotonic() + offer.patience
         return "yes"
+
+    def withdraw(self, name: str) -> None:
+        """Take the question of this name back, whether it is being asked or waits its turn."""
+        self._offers.pop(name, None)
+        ends = self._asked.pop(name, None)
+        if ends is not None:
+            ends.reschedule(asyncio.get_running_loop().time())
 
     async def _ask(self, question: Question) -> bool | None:
         """Ask one after the other of those who are there; None: all of them went away."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import asyncio
+import contextlib
+from typing import Final, TypeVar
 
 import msgspec
 
 from customerd.operations.run import Interrupted, Refused, Run
+from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.signing.policies import policy_refusal
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.method import Method
+from zkchannels.store.database import DatabaseUnavailable
 from zkchannels.wire import signer as wire
 from zkchannels.wire.errors import kind_of
 
 P = TypeVar("P", bound=msgspec.Struct)
 R = TypeVar("R")
 
+WITHDRAW_WITHIN: Final = 1.0
+"""Seconds that a cancelled operation waits until the signer knows."""
 _OUTCOMES = {"no": "policy-confirmation-declined", "unanswered": "policy-confirmation-required"}
 
 
@@ -24,7 +30,7 @@ async def ask_signer(run: Run, method: Method[P, R], params: P) -> R:
 
     The operation stands at the step `confirm` meanwhile, everything else goes on. Raises Refused
     for what the policy or the person refuses, Interrupted when the question was withdrawn, and the
-    signer's other errors.
+    signer's other errors. Cancelled, it takes the question back.
     """
     try:
         return await _ask(run, method, params)
@@ -34,13 +40,17 @@ async def ask_signer(run: Run, method: Method[P, R], params: P) -> R:
         question, patience = error.data["question"], error.data["patience"]
     run.step("confirm")
     await run.commit()
-    gateway = run.around.gateway
+    gateway, about = run.around.gateway, wire.ConfirmationParams(bytes.fromhex(question))
     try:
         said = await gateway.request(
             wire.CONFIRMATION_WAIT,
-            wire.ConfirmationParams(bytes.fromhex(question)),
+            about,
             timeout=patience + run.around.settings.signer.request_timeout,
         )
+    except asyncio.CancelledError:
+        with contextlib.suppress(SignerAway, SignerSlow, DatabaseUnavailable, RpcError):
+            await gateway.request(wire.CONFIRMATION_WITHDRAW, about, timeout=WITHDRAW_WITHIN)
+        raise
     except RpcError as error:
         raise Interrupted(error.message) from None
     if said.answer != "yes":

@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.flow.world import World
+from zkchannels.devnet.service import Service
 from zkchannels.jsonrpc.client import BlockingClient
 from zkchannels.service.secretfile import write_secret
 
@@ -128,6 +130,8 @@ def confirming(world: World, operation: str) -> None:
             next(notifications)
 
 
+HASTE = 1
+"""Seconds that a daemon in haste gives each request."""
 CONFIRM = '[assets.ETH]\nconfirm_above = "0.1 ETH"\n'
 
 
@@ -207,6 +211,58 @@ def test_a_signer_that_dies_while_somebody_thinks_asks_again(policed: World) -> 
         os.write(terminal, b"y\n")
         assert world.rpc("wait", operation=paid)["status"] == "done"
     assert world.balances(label)[0] == before[0] - 2 * 10**8
+
+
+def test_a_cancelled_payment_is_not_asked_for_any_more(policed: World) -> None:
+    """Cancelling takes the question off the terminal; a late yes pays nothing."""
+    world = policed
+    label = world.establish()
+    before = world.balances(label)
+    set_policy(world, CONFIRM)
+    with person(world) as terminal:
+        unwanted = answered_by(world, label, amount="0.2 ETH")
+        read_until(terminal, "[y/N]")
+        confirming(world, unwanted)
+        assert world.rpc("cancel", operation=unwanted)["status"] == "cancelled"
+        read_until(terminal, "The question was withdrawn.")
+        os.write(terminal, b"y\n")
+        paid = answered_by(world, label, amount="0.3 ETH")
+        assert "Pay 0.3 ETH" in read_until(terminal, "[y/N]")
+        confirming(world, paid)
+        os.write(terminal, b"y\n")
+        assert world.rpc("wait", operation=paid)["status"] == "done"
+    assert world.rpc("operation", operation=unwanted)["status"] == "cancelled"
+    assert world.balances(label)[0] == before[0] - 3 * 10**8
+
+
+def test_a_person_may_take_longer_than_a_request(policed: World) -> None:
+    """The answer is waited for beyond the time of a request, and the link serves others."""
+    world, network = policed, policed.network
+    label, other = world.establish(), world.establish()
+    set_policy(world, CONFIRM)
+    usual = network.daemon
+    usual.stop()
+    hasty = {"CUSTOMERD_SIGNER_REQUEST_TIMEOUT": f"{HASTE}s"}
+    network.daemon = Service("customerd", usual.command, log=usual.log, environment=hasty)
+    try:
+        network.daemon.start()
+        world.everything_runs()
+        generation = world.rpc("signer-status")["generation"]
+        with person(world) as terminal:
+            paid = answered_by(world, label, amount="0.2 ETH")
+            read_until(terminal, "[y/N]")
+            confirming(world, paid)
+            asked = time.monotonic()
+            while time.monotonic() - asked < 3 * HASTE:
+                world.pay(other, 1)
+            assert world.rpc("operation", operation=paid)["step"] == "confirm"
+            os.write(terminal, b"y\n")
+            assert world.rpc("wait", operation=paid)["status"] == "done"
+        assert world.rpc("signer-status")["generation"] == generation
+    finally:
+        network.daemon.stop()
+        network.daemon = usual
+        world.everything_runs()
 
 
 def answered_by(world: World, label: str, **params: Any) -> str:

@@ -430,7 +430,7 @@ class RecoverPayParams(Request, frozen=True):
 
 
 class ConfirmationParams(Request, frozen=True):
-    """Waits for the person's answer to a question that `confirmation_pending` named."""
+    """Names the question to a person that `confirmation_pending` named."""
 
     question: Bytes16
 
@@ -748,6 +748,12 @@ CONFIRMATION_WAIT = Method(
     summary="Ask the person at the signer, and wait for the answer.",
     errors=("out_of_order",),
 )
+CONFIRMATION_WITHDRAW = Method(
+    "confirmation.withdraw",
+    ConfirmationParams,
+    Done,
+    summary="Take a question back: nobody waits for its answer any more.",
+)
 POLICY_STATES = Method(
     "signer.policies",
     Nothing,
@@ -777,5 +783,6 @@ METHODS = (
     RECOVER_PAY,
     BACKUP_KEY,
     CONFIRMATION_WAIT,
+    CONFIRMATION_WITHDRAW,
     POLICY_STATES,
 )
