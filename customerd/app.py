@@ -22,7 +22,8 @@ from customerd.operations.run import Surroundings
 from customerd.operations.runner import Runner
 from customerd.recovery import start
 from customerd.recovery.journal import Journal
-from customerd.rpc.gate import Gate
+from customerd.rpc.gate import Gate, verdict
+from customerd.rpc.handover import Handover
 from customerd.rpc.monitor import Monitor
 from customerd.rpc.owner import Owner, Parts
 from customerd.signing.compare import compare_all
@@ -37,14 +38,14 @@ from customerd.watch.watcher import Watcher
 from zkchannels.chain.client import ChainClient
 from zkchannels.chain.store import COMPONENT as CHAIN
 from zkchannels.jsonrpc.peer import Handlers, Peer
-from zkchannels.jsonrpc.server import serve
+from zkchannels.jsonrpc.server import Server, serve
 from zkchannels.service.logging import get_logger, tell_suppressed
 from zkchannels.service.notify import Notifier
 from zkchannels.service.secretfile import SecretFileError
 from zkchannels.service.sockets import (
     bind_owner_only,
     bind_tcp,
-    listen_fds,
+    passed_fds,
     peer_credentials,
 )
 from zkchannels.store.database import DatabaseUnavailable
@@ -58,6 +59,8 @@ OWN = Component("customerd", "customerd.store")
 STATUS_EVERY = 5.0
 START_TIME = 60.0
 """Seconds that systemd is asked for while PostgreSQL is waited for, again and again."""
+START_PATIENCE = 10.0
+"""Seconds from the start that calls wait for what is just coming, instead of being refused."""
 SETTLE_WITHIN = 1.0
 """Seconds that the end leaves to what is being written."""
 
@@ -71,10 +74,16 @@ class Daemon:
         self._settings = settings
         self._notifier = notifier
         self._stop = asyncio.Event()
+        self._asked_to_stop = False
+        """Whether the owner asked for the end: nobody starts us again at once."""
         self._started = time.time()
+        self._until = time.monotonic() + START_PATIENCE
+        self._starting = True
+        """Whether nothing has held up the start so far."""
+        self._restarted = False
+        """Whether an earlier daemon was ready a moment ago, and this one will be, too."""
+        self._server: Server | None = None
         self._up = False
-        self._changed = asyncio.Event()
-        """Set when what the status line says may have changed."""
         self._holdings = ""
         self._standing_by = False
         self._database = LeasedDatabase(
@@ -130,16 +139,18 @@ class Daemon:
                 journal=self._journal,
                 tokens=self._tokens,
                 monitor=self._monitor,
+                patience=self._patience,
                 first_block=settings.chain.first_block,
-                patience=settings.chain.history_patience,
+                history_patience=settings.chain.history_patience,
                 native_symbol=settings.chain.symbol,
                 margin=settings.chain.margin,
                 fee_cap=settings.chain.fee_cap,
                 mode=lambda: self.mode,
-                stop=self._stop.set,
+                stop=self._stop_for_good,
                 started=self._started,
             )
         )
+        self._handover = Handover(notifier, self._owner.subscriptions)
 
     @property
     def mode(self) -> Mode:
@@ -150,6 +161,19 @@ class Daemon:
             return "standby" if self._standing_by else "starting"
         safe = {"safe_mode", "database_unavailable"} & set(self._gate.missing())
         return "safe" if safe else "ready"
+
+    def _stop_for_good(self) -> None:
+        self._asked_to_stop = True
+        self._stop.set()
+
+    def _patience(self, needs: str) -> float:
+        """How long a call with these needs may wait for them, so soon after the start."""
+        missing = self._gate.missing()
+        condition = verdict(needs, missing)
+        if condition is None:
+            return 0.0
+        coming = self._starting if condition.kind == "not_ready" else self._restarted
+        return max(0.0, self._until - time.monotonic()) if coming else 0.0
 
     async def _compare(self, gateway: Gateway) -> None:
         await compare_all(gateway, self._store, self._watcher.guard_address)
@@ -164,19 +188,21 @@ class Daemon:
     def _signer_came(self) -> None:
         self._merchants.allow()
         self._watcher.kick_all()
-        self._changed.set()
+        self._gate.look_again()
 
     def _signer_left(self) -> None:
         self._merchants.drop_all()
         self._watcher.kick_all()
-        self._changed.set()
+        self._gate.look_again()
 
     async def run(self) -> int:
         """Serve until a stop request, SIGTERM or SIGINT; raises what made it impossible."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        given, settings = listen_fds(), self._settings.sockets
+        passed, settings = passed_fds(), self._settings.sockets
+        given = passed.listening
+        self._restarted = self._handover.receive(passed.stored)
         rpc = _listening(given, "rpc", settings.rpc)
         signer = _doors(
             given,
@@ -201,7 +227,13 @@ class Daemon:
         self._notifier.stopping()
         log.info("stopping")
         stopped.cancel()
+        keeps = False
+        if self._server is not None and not self._asked_to_stop and not work.done():
+            keeps = await self._handover.hold(self._server)
+        was_ready = self._up and not {*self._gate.missing()} - {"not_ready"}
         await self._database.settle_down(SETTLE_WITHIN)
+        if keeps:
+            await self._handover.give(ready=was_ready)
         work.cancel()
         try:
             return await work
@@ -243,13 +275,14 @@ class Daemon:
             handlers = Handlers(task_group=group)
             self._owner.register(handlers)
             async with contextlib.AsyncExitStack() as doors:
-                await doors.enter_async_context(
+                self._server = await doors.enter_async_context(
                     serve(
                         rpc,
                         lambda: Peer(handlers, name="owner", log=log.warning),
                         accept=_owner_only,
                     )
                 )
+                await self._handover.take_up(self._server)
                 certificate = Path(self._settings.guard.key).with_name("monitor.pem")
                 for each in monitors:
                     await doors.enter_async_context(
@@ -261,7 +294,7 @@ class Daemon:
                 # From the start: a signer that finds a standby goes on to the next address.
                 group.create_task(self._gateway.run(signer), name="signer")
                 await self._prepare()
-                group.create_task(self._owner.run_subscriptions(), name="subscriptions")
+                group.create_task(self._owner.subscriptions.run(), name="subscriptions")
                 group.create_task(self._renew_lease(), name="lease")
                 group.create_task(self._witness_database(), name="database")
                 group.create_task(self._watcher.run(), name="watcher")
@@ -271,6 +304,7 @@ class Daemon:
                 group.create_task(self._notice_following(), name="following")
                 await self._runner.started()
                 self._up = True
+                self._gate.look_again()
                 await self._look_at_channels()
                 self._notifier.ready(self._status())
                 log.info("serving", rpc=self._settings.sockets.rpc)
@@ -291,12 +325,19 @@ class Daemon:
                 self._gateway.idle = ""
                 break
             except DatabaseUnavailable as error:
+                self._held_up()
                 self._notifier.status(f"waiting for PostgreSQL: {error}")
                 log.warning("waiting_for_database", reason=str(error))
                 await self._wait_for_database()
             except LeaseHeld as error:
                 await self._stand_by(error)
                 await self._database.wait_lease(error)
+
+    def _held_up(self) -> None:
+        """Let calls be refused from now on that wait for the start: it takes longer."""
+        self._starting = False
+        self._until = 0.0
+        self._gate.look_again()
 
     async def _wait_for_database(self) -> None:
         """Wait as long as it takes; systemd's time for a start is for starts that hang."""
@@ -314,6 +355,7 @@ class Daemon:
             await self._gateway.load_pairing()  # whose signer is told so
         if not self._standing_by:
             self._standing_by = True
+            self._held_up()
             self._notifier.ready(f"standing by: {held}")
             log.warning("standing_by", holder=held.holder)
 
@@ -350,7 +392,7 @@ class Daemon:
                 if not lost:
                     log.error("database_lost", reason=str(error))
                 lost = True
-                self._changed.set()
+                self._gate.look_again()
                 # What comes back may be older: until then the guard takes its time, too.
                 self._gateway.compared = False
                 await self._database.wait_available()
@@ -359,7 +401,7 @@ class Daemon:
         """Compare and read all again: it may be a standby that lacks the last commits."""
         await self._hold_lease()
         log.info("database_back")
-        self._changed.set()
+        self._gate.look_again()
         self._gateway.compare_again()
         self._watcher.forget()
         await reload(self._tokens)
@@ -377,7 +419,7 @@ class Daemon:
                 self._notifier.watchdog()
             elif stuck != told:
                 log.critical("watcher_hung", loops=stuck, message="the watchdog is fed no more")
-                self._changed.set()
+                self._gate.look_again()
             told = stuck
             await asyncio.sleep(interval / 3)
 
@@ -385,14 +427,13 @@ class Daemon:
         """Tell systemd how the daemon is: at once what changes its mode, soon everything else."""
         shown = ""
         while True:
-            self._changed.clear()
             tell_suppressed()
             shown = self._tell_status(shown)
             await self._look_at_channels()
             shown = self._tell_status(shown)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STATUS_EVERY):
-                    await self._changed.wait()
+                    await self._gate.changed()
 
     def _tell_status(self, shown: str) -> str:
         status = self._status()
@@ -402,7 +443,7 @@ class Daemon:
 
     async def _notice_following(self) -> None:
         async for _ in self._watcher.follower.follows():
-            self._changed.set()
+            self._gate.look_again()
 
     async def _look_at_channels(self) -> None:
         """Add up what can be paid, and warm up a connection to every merchant that may be next."""

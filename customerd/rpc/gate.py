@@ -5,6 +5,8 @@ docs/gate.md shows its whole table, made from the methods' declared needs by `ve
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -55,6 +57,7 @@ class Gate:
 
     def __init__(self, holds: Mapping[str, Callable[[], bool]]) -> None:
         self._holds = {condition.kind: holds[condition.kind] for condition in CONDITIONS}
+        self._changed = asyncio.Event()
 
     def missing(self) -> list[str]:
         """Name everything that keeps the daemon from being ready."""
@@ -65,3 +68,19 @@ class Gate:
         found = verdict(needs, self.missing())
         if found is not None:
             raise failure(found.kind, found.message)
+
+    def look_again(self) -> None:
+        """Hear that something may hold now that did not, or the other way round."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def changed(self) -> None:
+        """Return the next time that something may have changed."""
+        await self._changed.wait()
+
+    async def wait(self, needs: str, seconds: float | None) -> None:
+        """Return once nothing is missing for this level, or after some seconds; None: for ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while verdict(needs, self.missing()) is not None:
+                    await self.changed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
 import os
@@ -57,9 +58,9 @@ from zkchannels.chain.errors import ChainFailure
 from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import ZERO_ADDRESS, checksum
 from zkchannels.escrow.record import ChannelStatus
-from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
+from zkchannels.jsonrpc.errors import STOPPING, ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method, openrpc
-from zkchannels.jsonrpc.peer import Handlers, Peer
+from zkchannels.jsonrpc.peer import Call, Handlers, Peer, current_call
 from zkchannels.service.logging import also_about, get_logger
 from zkchannels.service.sockets import peer_credentials
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
@@ -74,6 +75,23 @@ log = get_logger("customerd.rpc")
 
 LIMITS_TIMEOUT = 2.0
 """Seconds that the signer has to tell its limits; without them the rest is shown."""
+GO_ON_WITHIN = 30.0
+"""Seconds that a call waits, after a restart, for what it needs to be begun once more."""
+HAS_BEGUN = "database"
+"""What a call needs once its effect may be written: to find out."""
+BEGUN = b"begun"
+_ONCE = frozenset(
+    method.name
+    for method in (
+        methods.RENAME,
+        methods.RESUME,
+        methods.RESTORE,
+        methods.TOKEN_CREATE,
+        methods.SIGNER_FORGET,
+    )
+)
+"""Methods that cannot be repeated, and take too short to be gone on with: a restart that comes
+upon one of them is told to its caller."""
 DELAY_IN_MARGINS = 4
 """How many margins an escrow's delay has to last, for every act to be final in time."""
 
@@ -91,8 +109,10 @@ class Parts:
     journal: Journal
     tokens: Tokens
     monitor: Monitor
+    patience: Callable[[str], float]
+    """How long a call with these needs waits for what is just coming, instead of being refused."""
     first_block: int
-    patience: float
+    history_patience: float
     """Seconds that reading the chain's history may take within one call."""
     native_symbol: str
     margin: float
@@ -117,6 +137,7 @@ class Owner:
             native_symbol=parts.native_symbol,
             by_label=self._by_label,
         )
+        self._implementations = self._named()
 
     def register(self, handlers: Handlers) -> None:
         """Register all methods for the owner."""
@@ -125,7 +146,11 @@ class Owner:
 
     def gated(self) -> Iterator[Gated]:
         """Yield all methods with what answers them; each checks the gate before anything else."""
-        implementations: dict[str, Callable[..., Any]] = {
+        for method in METHODS:
+            yield method, self._gated(method, self._implementations[method.name])
+
+    def _named(self) -> dict[str, Callable[..., Any]]:
+        return {
             methods.GETINFO.name: self.getinfo,
             methods.BALANCE.name: self.balance,
             methods.LIST.name: self.list_,
@@ -158,8 +183,6 @@ class Owner:
             methods.HELP.name: self.help,
             methods.DISCOVER.name: self.discover,
         }
-        for method in METHODS:
-            yield method, self._gated(method, implementations[method.name])
 
     def _gated(
         self, method: Method[P, R], implementation: Callable[..., R | Awaitable[R]]
@@ -178,15 +201,74 @@ class Owner:
         async def task(params: P, peer: Peer) -> R:
             also_about(method=method.name, peer_uid=_uid_of(peer))
             log.debug("called")
-            gate.check(needs)
+            call = current_call()
             try:
-                return await implementation(params, peer)  # type: ignore[no-any-return]
+                if call is not None and call.earlier is not None:
+                    return await self._go_on(method, params, peer, call)
+                await self._wait_a_moment(needs)
+                return await self._begin(method, params, peer)
             except (DatabaseUnavailable, CommitOutcomeUnknown):
                 raise failure("database_unavailable", "PostgreSQL does not answer") from None
             except ChainFailure:
                 raise failure("chain_unavailable", "no node answers") from None
 
         return task
+
+    async def _wait_a_moment(self, needs: str) -> None:
+        """Wait for what is just coming after a start, as long as it may be."""
+        while seconds := self._parts.patience(needs):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._parts.gate.changed()
+
+    async def _go_on(self, method: Method[P, R], params: P, peer: Peer, call: Call) -> R:
+        """Answer a call that an earlier daemon had begun; do nothing for a second time."""
+        assert call.earlier is not None
+        if not call.note and not call.earlier.resting:
+            await self._parts.gate.wait(method.needs, GO_ON_WITHIN)
+            return await self._begin(method, params, peer)
+        call.rest()
+        await self._parts.gate.wait(HAS_BEGUN, None)
+        if method.name in _ONCE:
+            raise RpcError(
+                STOPPING,
+                f"the daemon was restarted while it carried out {method.name}: see what it did",
+            )
+        answer: Any
+        if isinstance(params, methods.SubscribeParams):
+            answer = methods.Subscribed(after=int(call.note))
+        elif isinstance(params, methods.RecoverParams):
+            answer = await self._recoveries.go_on(params, call)
+        elif isinstance(params, methods.PayParams | methods.EstablishParams | methods.CloseParams):
+            row = await self._perhaps_begun(call.note)
+            if row is None:
+                # Its daemon has ended, and can commit it no more.
+                call.note = b""
+                await self._parts.gate.wait(method.needs, GO_ON_WITHIN)
+                return await self._begin(method, params, peer)
+            answer = await self._submitted(row, wait=params.wait)
+        else:
+            answer = await self._implementations[method.name](params, peer)
+        return answer  # type: ignore[no-any-return]
+
+    async def _perhaps_begun(self, operation: bytes) -> OperationRow | None:
+        try:
+            return await operations.operation_by_id(self._parts.store.database, operation)
+        except DatabaseUnavailable:
+            raise failure(
+                "database_unavailable",
+                "PostgreSQL does not answer; the operation goes on if it was written",
+                operation=operation.hex(),
+                hint="ask for this operation before trying again; if it is not found, try again",
+            ) from None
+
+    async def _begin(self, method: Method[P, R], params: P, peer: Peer) -> R:
+        self._parts.gate.check(method.needs)
+        call = current_call()
+        if call is not None and method.name in _ONCE:
+            call.note = BEGUN
+        answer: R = await self._implementations[method.name](params, peer)
+        return answer
 
     # -- monitoring ---------------------------------------------------------------------------
 
@@ -557,7 +639,7 @@ class Owner:
 
         account = self._parts.gateway.account
         assert account is not None
-        salt, operation = secrets.token_bytes(32), secrets.token_bytes(16)
+        salt, operation = secrets.token_bytes(32), _new_operation()
         channel = channel_id(escrow.chain_id, escrow.escrow, account, salt).to_bytes(32)
 
         writes = Writes()
@@ -673,7 +755,7 @@ class Owner:
         force: bool = False,
         scope: Scope = OWNER,
     ) -> OperationRow:
-        operation = secrets.token_bytes(16)
+        operation = _new_operation()
 
         writes = Writes()
         queued = operations.insert_operation(
@@ -775,6 +857,7 @@ class Owner:
     async def _answer(self, row: OperationRow, *, wait: bool) -> methods.Operation:
         """Show the operation, with `wait` once it ended; a refused one is an error."""
         if wait:
+            _rest(row.operation)
             await self._parts.runner.wait(row.operation)
             row = await self._row(row.operation)
             if row.status in ("refused", "cancelled"):
@@ -831,8 +914,9 @@ class Owner:
         """Wait for an operation's end; running out of time does not touch it."""
         operation = bytes.fromhex(params.operation)
         await self._row(operation, scope_of(peer))
+        _rest()
         try:
-            async with asyncio.timeout(params.timeout):
+            async with asyncio.timeout(_left(params.timeout)):
                 await self._parts.runner.wait(operation)
         except TimeoutError:
             raise failure(
@@ -870,9 +954,10 @@ class Owner:
         """Send events on this connection from now on, or from where the client left off."""
         return await self._subscriptions.subscribe(params, peer, scope_of(peer))
 
-    async def run_subscriptions(self) -> None:
-        """Send events to subscribers, until cancelled."""
-        await self._subscriptions.run()
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """What is sent to subscribers."""
+        return self._subscriptions
 
     def stop(self, _params: methods.NoParams, _peer: Peer) -> methods.Stopping:
         """End the daemon once this answer is on its way."""
@@ -896,6 +981,31 @@ class Owner:
     def discover(self, _params: methods.NoParams, _peer: Peer) -> dict[str, Any]:
         """Describe this RPC as an OpenRPC document."""
         return openrpc("customerd", VERSION, METHODS)
+
+
+def _new_operation() -> bytes:
+    """Return a new id, noted for whoever goes on with this call: is there such an operation?"""
+    operation = secrets.token_bytes(16)
+    call = current_call()
+    if call is not None:
+        call.note = operation
+    return operation
+
+
+def _rest(operation: bytes = b"") -> None:
+    """Say that the call only waits from now on, for the operation that it brought about."""
+    call = current_call()
+    if call is not None:
+        call.note = operation
+        call.rest()
+
+
+def _left(timeout: float | None) -> float | None:
+    """Return what is left of a call's time, which began under an earlier daemon perhaps."""
+    call = current_call()
+    if timeout is None or call is None:
+        return timeout
+    return max(0.0, timeout - call.age(asyncio.get_running_loop().time()))
 
 
 def _parse(asset: Asset, value: str | int) -> int:

@@ -28,7 +28,7 @@ from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.writes import Writes
 from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
-from zkchannels.jsonrpc.peer import Peer
+from zkchannels.jsonrpc.peer import Call, Peer, current_call
 from zkchannels.service.logging import get_logger
 from zkchannels.service.secretfile import SecretFileError
 from zkchannels.wire import signer as wire
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from customerd.rpc.owner import Parts
 
 T = TypeVar("T")
+
+OPERATION_ID = 16
+"""Bytes of an operation's id."""
 
 log = get_logger("customerd.rpc")
 
@@ -87,9 +90,41 @@ class Recoveries:
         queued = [(row, await start.request(self._parts.store, row)) for row in rows]
         for _, operation in queued:
             self._parts.runner.submit(operation)
-        if params.wait:
+        call = current_call()
+        if call is not None:
+            # Asking twice finds the same operations; only once they are all there are they named.
+            call.note = b"".join(operation.operation for _, operation in queued)
+        return await self._answer(queued, wait=params.wait, timeout=params.timeout)
+
+    async def go_on(self, params: methods.RecoverParams, call: Call) -> methods.Recoveries:
+        """Answer a call whose operations an earlier daemon had queued."""
+        database = self._parts.store.database
+        queued = []
+        for place in range(0, len(call.note), OPERATION_ID):
+            operation = await operations.operation_by_id(
+                database, call.note[place : place + OPERATION_ID]
+            )
+            assert operation is not None
+            assert operation.channel is not None
+            row = await channels.channel_by_id(database, operation.channel)
+            assert row is not None
+            queued.append((row, operation))
+        left = max(0.0, params.timeout - call.age(asyncio.get_running_loop().time()))
+        return await self._answer(queued, wait=params.wait, timeout=left)
+
+    async def _answer(
+        self,
+        queued: list[tuple[Channel, OperationRow]],
+        *,
+        wait: bool,
+        timeout: float,
+    ) -> methods.Recoveries:
+        if wait:
+            call = current_call()
+            if call is not None:
+                call.rest()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(params.timeout):
+                async with asyncio.timeout(timeout):
                     for _, operation in queued:
                         await self._parts.runner.wait(operation.operation)
         return methods.Recoveries(
@@ -138,7 +173,7 @@ class Recoveries:
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._parts.patience):
+            async with asyncio.timeout(self._parts.history_patience):
                 return await work
         except TimeoutError:
             raise failure(
@@ -258,7 +293,7 @@ class Recoveries:
         known = await all_escrows(self._parts.store.database)
         await self._parts.watcher.reload_escrows()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._parts.patience):
+            async with asyncio.timeout(self._parts.history_patience):
                 for escrow, block in since.items():
                     if bytes.fromhex(escrow) in known:
                         await discover.read_history(

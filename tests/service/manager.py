@@ -32,8 +32,10 @@ import ctypes, fcntl, os, sys
 parent, count = int(sys.argv[1]), int(sys.argv[2])
 ctypes.CDLL(None).prctl(1, 15)
 os.getppid() == parent or sys.exit(1)
-given, command = map(int, sys.argv[3:3 + count]), sys.argv[3 + count:]
+given, command = [int(each) for each in sys.argv[3:3 + count]], sys.argv[3 + count:]
 apart = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 3 + count + 100) for each in given]
+for each in given:
+    os.close(each)
 for number, each in enumerate(apart, 3):
     os.dup2(each, number)
 if count:
@@ -93,6 +95,24 @@ class Managed(Service):
         with self._heard:
             return [name for name, _ in self._stored]
 
+    def kept(self, name: str) -> int:
+        """Return a stored descriptor."""
+        with self._heard:
+            return next(descriptor for label, descriptor in self._stored if label == name)
+
+    def keep(self, name: str, descriptor: int) -> None:
+        """Store a descriptor as if the service had."""
+        with self._heard:
+            self._stored.append((name, descriptor))
+
+    def wait_stored(self, names: Sequence[str], *, timeout: float = 20.0) -> None:
+        """Return once exactly these are stored."""
+        with self._heard:
+            found = self._heard.wait_for(
+                lambda: sorted(name for name, _ in self._stored) == sorted(names), timeout
+            )
+        assert found, self.stored
+
     def launch(self) -> None:
         """Start the process without waiting for it."""
         with self._heard:
@@ -151,10 +171,14 @@ class Managed(Service):
             )
         assert found, f"{self.name} was too late: {text}\n{self.last_lines()}"
 
+    def pause(self, *, timeout: float = 30.0) -> None:
+        """End the process as the first half of `systemctl restart` does."""
+        assert super().stop(timeout=timeout) == 0, self.last_lines()
+
     def restart(self, *, timeout: float = 30.0) -> float:
         """End the process and start it again, as `systemctl restart` does; seconds it took."""
         began = time.monotonic()
-        assert super().stop(timeout=timeout) == 0, self.last_lines()
+        self.pause(timeout=timeout)
         self.start(timeout=timeout)
         return time.monotonic() - began
 
@@ -235,6 +259,7 @@ class Managed(Service):
                 self._stored.remove(stored)
                 with contextlib.suppress(OSError):
                     os.close(stored[1])
+            self._heard.notify_all()
 
 
 def _listen(path: Path) -> socket.socket:

@@ -16,6 +16,16 @@ class LineReader:
         self._partial = bytearray()
         self._skipping = False
 
+    @property
+    def unfinished(self) -> tuple[bytes, bool]:
+        """The beginning of a line, and whether the rest of one is passed over."""
+        return bytes(self._partial), self._skipping
+
+    def go_on(self, partial: bytes, *, skipping: bool) -> None:
+        """Go on where another reader ended, as its `unfinished` says."""
+        self._partial = bytearray(partial)
+        self._skipping = skipping
+
     def feed(self, data: bytes) -> list[bytes | None]:
         """Take in received bytes; return the lines that they complete, in order."""
         pieces = data.split(b"\n")

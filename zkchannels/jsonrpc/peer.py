@@ -10,16 +10,20 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import os
 import select
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypedDict, TypeVar
 
 from msgspec import UNSET, Raw, Struct
 from msgspec.json import decode as decode_json
+from msgspec.json import encode as encode_json
 
+from zkchannels.jsonrpc.carried import CarriedCall, CarriedConnection
 from zkchannels.jsonrpc.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -47,7 +51,7 @@ from zkchannels.jsonrpc.message import (
 )
 from zkchannels.jsonrpc.method import Method
 
-__all__ = ["Handlers", "Limits", "Log", "Peer", "PeerOptions"]
+__all__ = ["Call", "Handlers", "Limits", "Log", "Peer", "PeerOptions", "current_call"]
 
 P = TypeVar("P", bound=Struct)
 R = TypeVar("R")
@@ -136,24 +140,74 @@ class _Gather:
 
     __slots__ = ("answers", "missing")
 
-    def __init__(self, missing: int) -> None:
-        self.answers: list[bytes] = []
+    def __init__(self, missing: int, answers: list[bytes] | None = None) -> None:
+        self.answers = answers or []
         self.missing = missing
 
 
-class _Call:
-    """One call that a task answers."""
+class Call:
+    """One call that a task answers.
 
-    __slots__ = ("answered", "entry", "gather", "identity", "work")
+    `note` is for its handler: what it writes there before an effect is handed to the process that
+    takes the connection over, if one does while the call is not answered; `earlier` is what was
+    handed over. A handler that has nothing more to do than to wait says so by `rest`.
+    """
+
+    __slots__ = (
+        "_began",
+        "answered",
+        "earlier",
+        "entry",
+        "gather",
+        "identity",
+        "moved",
+        "note",
+        "params",
+        "resting",
+        "work",
+    )
 
     def __init__(
-        self, entry: Entry, identity: Identity, work: Awaitable[Any], gather: _Gather | None
+        self,
+        entry: Entry,
+        identity: Identity,
+        params: Struct,
+        work: Awaitable[Any],
+        gather: _Gather | None,
+        *,
+        earlier: CarriedCall | None,
+        now: float,
     ) -> None:
         self.entry = entry
         self.identity = identity
+        self.params = params
         self.work = work
         self.gather = gather
+        self.earlier = earlier
+        self.note = b"" if earlier is None else earlier.note
+        self.resting = False
+        self.moved: asyncio.Event | None = None
+        """Set once the call rests, or has ended."""
         self.answered = False
+        self._began = now
+
+    def rest(self) -> None:
+        """Say that this call only waits from now on."""
+        self.resting = True
+        if self.moved is not None:
+            self.moved.set()
+
+    def age(self, now: float) -> float:
+        """Seconds since the call was begun, here or before; `now` is the event loop's time."""
+        return now - self._began + (0.0 if self.earlier is None else self.earlier.age)
+
+
+_call: ContextVar[Call | None] = ContextVar("call", default=None)
+
+
+def current_call() -> Call | None:
+    """Return the call that the present task answers; None outside of such a task."""
+    return _call.get()
 
 
 class Peer(asyncio.BufferedProtocol):
@@ -172,11 +226,14 @@ class Peer(asyncio.BufferedProtocol):
         "__weakref__",
         "_backlog",
         "_backlog_size",
-        "_cancellable",
+        "_calls",
         "_congested",
+        "_earlier",
         "_ended",
+        "_given_up",
         "_handlers",
         "_heard",
+        "_held",
         "_idle",
         "_joined",
         "_joined_size",
@@ -242,7 +299,10 @@ class Peer(asyncio.BufferedProtocol):
         self._idle: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._outstanding = 0
-        self._cancellable: set[asyncio.Task[None]] | None = None
+        self._calls: dict[Call, asyncio.Task[None]] = {}
+        self._held = False
+        self._given_up: list[Call] | None = None
+        self._earlier: CarriedConnection | None = None
         self._pending: dict[int, asyncio.Future[Message | _Missing]] = {}
         self._last_identity = 0
         self._slots: asyncio.Semaphore | None = None
@@ -325,6 +385,95 @@ class Peer(asyncio.BufferedProtocol):
         self._end("aborted on this side")
         self._transport.abort()
 
+    # -- to another process, and from one ----------------------------------------------------------
+
+    def hold(self) -> None:
+        """Read nothing more and begin no further call; those in flight go on."""
+        self._held = True
+        if self._transport is not None:
+            self._regulate()
+
+    async def settled(self) -> None:
+        """Return once no call in flight does more than wait."""
+        while at_work := [call for call in self._calls if not call.resting]:
+            moved = asyncio.Event()
+            for call in at_work:
+                call.moved = moved
+            await moved.wait()
+
+    async def give_up(self) -> None:
+        """Cancel the calls in flight of a connection that is held, and do not answer them."""
+        self._given_up = []
+        tasks = list(self._calls.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def flushed(self) -> None:
+        """Return once the system has taken every byte, or the connection has ended."""
+        if self._state is not _State.CLOSED:
+            self.transport.set_write_buffer_limits(0)
+            await self._uncongested()
+
+    def hand_over(self) -> tuple[int, CarriedConnection] | None:
+        """End this object, not its connection: a descriptor of that, and how to go on with it.
+
+        The connection was held and given up. None when it has ended, or has bytes unsent.
+        """
+        if self._state is _State.CLOSED or self.transport.get_write_buffer_size():
+            return None
+        assert self._loop is not None
+        now, gathers = self._loop.time(), dict[_Gather, int]()
+        calls = []
+        for call in self._given_up or ():
+            batch = -1 if call.gather is None else gathers.setdefault(call.gather, len(gathers))
+            calls.append(
+                CarriedCall(
+                    call.identity,
+                    call.entry.method.name,
+                    encode_json(call.params),
+                    call.note,
+                    call.resting,
+                    call.age(now),
+                    batch,
+                )
+            )
+        partial, skipping = self._reader.unfinished
+        carried = CarriedConnection(
+            partial,
+            skipping,
+            list(self._backlog or ()),
+            calls,
+            [gather.answers for gather in gathers],
+            self._reason if self._state is _State.DRAINING else "",
+        )
+        descriptor = os.dup(self.transport.get_extra_info("socket").fileno())
+        self._end("handed over")
+        self.transport.abort()
+        return descriptor, carried
+
+    def go_on(self, earlier: CarriedConnection) -> None:
+        """Go on, as soon as it is connected, where another process ended."""
+        self._earlier = earlier
+
+    def _take_up(self, earlier: CarriedConnection) -> None:
+        self._reader.go_on(earlier.partial, skipping=earlier.skipping)
+        gathers = [_Gather(0, answers) for answers in earlier.batches]
+        for call in earlier.calls:
+            if call.batch >= 0:
+                gathers[call.batch].missing += 1
+        for call in earlier.calls:
+            request = Message("2.0", call.identity, call.method, Raw(call.params))
+            self._begin(request, gathers[call.batch] if call.batch >= 0 else None, call)
+        if earlier.backlog:
+            self._backlog = deque(earlier.backlog)
+            self._backlog_size = sum(map(_size, earlier.backlog))
+            self._schedule()
+            self._regulate()
+        if earlier.ending:
+            self._stop_reading(earlier.ending)
+
     async def wait_closed(self) -> None:
         """Return when the connection has ended and its socket is closed."""
         if self._ended is None:
@@ -348,6 +497,11 @@ class Peer(asyncio.BufferedProtocol):
         if self.limits.idle_timeout is not None:
             self._heard = self._loop.time()
             self._idle = self._loop.call_later(self.limits.idle_timeout, self._check_idle)
+        if self._earlier is not None:
+            self._take_up(self._earlier)
+            self._earlier = None
+        if self._held:
+            self._regulate()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - given by asyncio
         """Lend the buffer that all connections of a thread are read into, one after the other."""
@@ -392,8 +546,9 @@ class Peer(asyncio.BufferedProtocol):
         for timer in (self._stall, self._idle):
             if timer is not None:
                 timer.cancel()
-        for task in self._cancellable or ():
-            task.cancel()
+        for call, task in self._calls.items():
+            if call.entry.cancel_on_disconnect:
+                task.cancel()
         if self._ended is None:
             self._ended = asyncio.Event()
         self._ended.set()
@@ -423,7 +578,7 @@ class Peer(asyncio.BufferedProtocol):
         """Take lines from the backlog, in order, until one has to wait or the turn is over."""
         self._scheduled = False
         backlog = self._backlog
-        if not backlog or self._state is _State.CLOSED:
+        if not backlog or self._held or self._state is _State.CLOSED:
             return
         self._joined = []
         try:
@@ -450,7 +605,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def _regulate(self) -> None:
         """Read the socket unless the backlog is full."""
-        reading = self._backlog_size <= self.limits.max_line
+        reading = self._backlog_size <= self.limits.max_line and not self._held
         if reading is self._reading or self._state is not _State.OPEN:
             return
         self._reading = reading
@@ -548,8 +703,10 @@ class Peer(asyncio.BufferedProtocol):
 
     # -- answering ---------------------------------------------------------------------------------
 
-    def _begin(self, request: Message, gather: _Gather | None) -> None:
-        """Answer a request, now or by a task."""
+    def _begin(
+        self, request: Message, gather: _Gather | None, earlier: CarriedCall | None = None
+    ) -> None:
+        """Answer a request, now or by a task; `earlier`: what another process left of it."""
         name, identity = str(request.method), request.id
         assert identity is not UNSET
         handlers = self._handlers
@@ -567,14 +724,17 @@ class Peer(asyncio.BufferedProtocol):
         try:
             result = entry.handler(params, self)
             if isinstance(result, Awaitable):
-                self._start(handlers, _Call(entry, identity, result, gather))
+                assert self._loop is not None
+                now = self._loop.time()
+                call = Call(entry, identity, params, result, gather, earlier=earlier, now=now)
+                self._start(handlers, call)
                 return
             answer = handlers.encode(entry, identity, result)
         except Exception as error:
             answer = self._failure(entry, identity, error)
         self._answer(answer, gather)
 
-    def _start(self, handlers: Handlers, call: _Call) -> None:
+    def _start(self, handlers: Handlers, call: Call) -> None:
         if handlers.task_group is None:
             raise TypeError("a handler that returns an awaitable needs a task group")
         attending = self._attend(handlers, call)
@@ -585,13 +745,11 @@ class Peer(asyncio.BufferedProtocol):
             _discard(call.work)
             raise RpcError(STOPPING, "stopping") from None
         self._outstanding += 1
-        if call.entry.cancel_on_disconnect:
-            if self._cancellable is None:
-                self._cancellable = set()
-            self._cancellable.add(task)
-        task.add_done_callback(lambda task: self._done(call, task))
+        self._calls[call] = task
+        task.add_done_callback(lambda _: self._done(call))
 
-    async def _attend(self, handlers: Handlers, call: _Call) -> None:
+    async def _attend(self, handlers: Handlers, call: Call) -> None:
+        _call.set(call)
         try:
             result = await call.work
             await self._uncongested()
@@ -601,14 +759,18 @@ class Peer(asyncio.BufferedProtocol):
         call.answered = True
         self._answer(answer, call.gather)
 
-    def _done(self, call: _Call, task: asyncio.Task[None]) -> None:
+    def _done(self, call: Call) -> None:
         self._outstanding -= 1
         if self._idle is not None and self._loop is not None:
             self._heard = self._loop.time()
-        if self._cancellable is not None:
-            self._cancellable.discard(task)
+        del self._calls[call]
+        if call.moved is not None:
+            call.moved.set()
         if not call.answered:
             _discard(call.work)
+            if self._given_up is not None:
+                self._given_up.append(call)
+                return
             self._answer(encode_failure(call.identity, STOPPING, "cancelled"), call.gather)
         self._schedule()
         self._finish_if_drained()
@@ -741,7 +903,7 @@ class Peer(asyncio.BufferedProtocol):
         self._finish_if_drained()
 
     def _finish_if_drained(self) -> None:
-        if self._state is not _State.DRAINING or self._backlog:
+        if self._state is not _State.DRAINING or self._backlog or self._given_up:
             return
         self._fail_pending()
         if not self._outstanding:

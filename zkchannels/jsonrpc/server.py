@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Unpack
 
+from zkchannels.jsonrpc.carried import CarriedConnection
 from zkchannels.jsonrpc.door import HANDSHAKE_TIMEOUT, Door, Doorman
 from zkchannels.jsonrpc.errors import REFUSED, RpcError
 from zkchannels.jsonrpc.handlers import Handlers
 from zkchannels.jsonrpc.peer import Log, Peer, PeerOptions
 
 BACKLOG = 1024
+ACCEPTING = 5
+"""Turns of the event loop after which a connection that it has accepted is made."""
 CONNECT_RETRY = 0.02
 """Seconds between attempts while the backlog of a Unix socket is full."""
 
@@ -24,8 +27,15 @@ CONNECT_RETRY = 0.02
 class Server:
     """The accepted connections of one listening socket."""
 
-    def __init__(self, accept: Callable[[asyncio.Transport], bool] | None) -> None:
+    def __init__(
+        self,
+        factory: Callable[[], Peer],
+        accept: Callable[[asyncio.Transport], bool] | None,
+    ) -> None:
+        self._factory = factory
         self._accept = accept
+        self._listener: asyncio.Server | None = None
+        self._holding = False
         self._stopping = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -46,9 +56,40 @@ class Server:
             return RpcError(REFUSED, f"connection refused: {type(error).__name__}")
         return None
 
-    def own(self, peer: Peer) -> Peer:
-        """Have a new connection tell this server of its beginning and end."""
+    def new(self) -> Peer:
+        """Return a new connection that tells this server of its beginning and end."""
+        peer = self._factory()
         peer._listener = self
+        if self._holding:
+            peer.hold()
+        return peer
+
+    async def listen(self, listening: socket.socket) -> None:
+        """Accept connections."""
+        self._listener = await asyncio.get_running_loop().create_server(
+            self.new, sock=listening, backlog=BACKLOG
+        )
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def hold(self) -> None:
+        """Accept no more connections, and hold all that there are."""
+        self._holding = True
+        self.close()
+        for peer in list(self.connections):
+            peer.hold()
+        for _ in range(ACCEPTING):
+            await asyncio.sleep(0)
+
+    async def adopt(self, connected: socket.socket, earlier: CarriedConnection) -> Peer:
+        """Go on with a connection that another process accepted."""
+        peer = self.new()
+        peer.go_on(earlier)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: peer, connected)
         return peer
 
     def forget(self, peer: Peer) -> None:
@@ -84,14 +125,12 @@ async def serve(
     `accept` sees each new connection: when it returns False or raises RpcError, one error line is
     written and the connection is closed. The listening socket is closed on exit, its file stays.
     """
-    server = Server(accept)
-    listener = await asyncio.get_running_loop().create_server(
-        lambda: server.own(factory()), sock=listening, backlog=BACKLOG
-    )
+    server = Server(factory, accept)
+    await server.listen(listening)
     try:
         yield server
     finally:
-        listener.close()
+        server.close()
         await server.stop(grace)
 
 
@@ -112,9 +151,9 @@ async def serve_tls(
     `door` decides before the handshake, and may end what it let in; `accept` decides after it. A
     `context` that is a function is asked at each handshake.
     """
-    server = Server(accept)
+    server = Server(factory, accept)
     listening.listen(BACKLOG)
-    doorman = Doorman(listening, lambda: server.own(factory()), context, door, log)
+    doorman = Doorman(listening, server.new, context, door, log)
     accepting = group.create_task(doorman.run(group), name="accept")
     try:
         yield server

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import contextlib
 import os
+import select
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
+
+ANSWERS_WITHIN = 2.0
+"""Seconds that a manager has to take what it was sent; one that is not systemd never does."""
+AT_A_TIME = 200
+"""Descriptors in one message; the kernel takes 253."""
 
 
 class Notifier:
@@ -65,6 +75,59 @@ class Notifier:
         """Give a sign of life."""
         self._send("WATCHDOG=1")
 
+    # -- descriptors that the manager keeps for the next process ---------------------------------
+
+    async def keeps(self) -> bool:
+        """Tell whether the manager keeps descriptors: FileDescriptorStoreMax is above 0.
+
+        One is stored to see: a manager that has no room for it closes it at once.
+        """
+        name = "probe"
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                sent = self.store(name, [theirs.fileno()])
+            if not sent or not await self.taken():
+                return False
+            poll = select.poll()
+            poll.register(ours.fileno(), 0)
+            kept = not poll.poll(0)
+            self.forget(name)
+            return kept
+
+    def store(self, name: str, descriptors: Sequence[int]) -> bool:
+        """Hand descriptors to the manager under a name; False when it cannot be reached.
+
+        It drops one by itself when its other end is closed.
+        """
+        return all(
+            self._send_with(f"FDSTORE=1\nFDNAME={name}", descriptors[start : start + AT_A_TIME])
+            for start in range(0, len(descriptors), AT_A_TIME)
+        )
+
+    def forget(self, name: str) -> None:
+        """Have the manager close what it keeps under this name."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+    async def taken(self) -> bool:
+        """Wait until the manager has taken everything that it was sent; False if it does not."""
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        loop, closed = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            try:
+                if not self._send_with("BARRIER=1", [writing]):
+                    return False
+            finally:
+                os.close(writing)
+            loop.add_reader(reading, closed.set)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANSWERS_WITHIN):
+                    await closed.wait()
+            return closed.is_set()
+        finally:
+            loop.remove_reader(reading)
+            os.close(reading)
+
     def close(self) -> None:
         """Close the socket."""
         if self._notifier is not None:
@@ -75,6 +138,16 @@ class Notifier:
         if self._notifier is not None:
             # sdnotify encodes as Latin-1 and swallows what it cannot encode; systemd wants UTF-8.
             self._notifier.notify(state.encode("utf-8", "replace").decode("latin-1"))
+
+    def _send_with(self, state: str, descriptors: Sequence[int]) -> bool:
+        if self._notifier is None:
+            return False
+        passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        try:
+            self._notifier.socket.sendmsg([state.encode()], passed)
+        except OSError:
+            return False
+        return True
 
 
 def _answers(address: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -10,6 +11,7 @@ import socket
 import stat
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 FIRST_PASSED = 3
 # A full backlog refuses a non-blocking connect at once; the kernel caps this at somaxconn.
@@ -25,28 +27,42 @@ class AlreadyRunning(SocketError):
     """Another process answers on this socket."""
 
 
-def listen_fds() -> dict[str, list[socket.socket]]:
-    """Return the sockets systemd passed to this process, by FileDescriptorName= of their units.
+class Passed(NamedTuple):
+    """What systemd passed to this process, by FileDescriptorName= or FDNAME."""
 
-    Empty when there are none for this process. Takes them once: the variables are removed from the
-    environment, so that children do not mistake them for their own. Other kinds of descriptors
-    (a stored memory file) are left alone.
+    listening: dict[str, list[socket.socket]]
+    stored: list[tuple[str, int]]
+    """Descriptors that an earlier process had stored: connections, memory files."""
+
+
+def passed_fds() -> Passed:
+    """Return what systemd passed to this process; nothing when there is nothing for it.
+
+    Takes it once: the variables are removed from the environment, so that children do not mistake
+    the descriptors for their own.
     """
     pid = os.environ.pop("LISTEN_PID", None)
     count = os.environ.pop("LISTEN_FDS", None)
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    passed = Passed({}, [])
     if pid != str(os.getpid()) or count is None or not count.isdecimal():
-        return {}
-    passed: dict[str, list[socket.socket]] = {}
+        return passed
     for index in range(int(count)):
         descriptor = FIRST_PASSED + index
         name = names[index] if index < len(names) and names[index] else "unknown"
         os.set_inheritable(descriptor, False)
-        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            received = socket.socket(fileno=descriptor)
-            received.setblocking(False)
-            passed.setdefault(name, []).append(received)
+        if not _listens(descriptor):
+            passed.stored.append((name, descriptor))
+            continue
+        received = socket.socket(fileno=descriptor)
+        received.setblocking(False)
+        passed.listening.setdefault(name, []).append(received)
     return passed
+
+
+def listen_fds() -> dict[str, list[socket.socket]]:
+    """Return the listening sockets alone, for a program that stores nothing."""
+    return passed_fds().listening
 
 
 def bind_owner_only(path: Path, mode: int = 0o600, *, group: str | None = None) -> socket.socket:
@@ -121,6 +137,18 @@ def peer_credentials(connected: socket.socket) -> tuple[int, int, int]:
         "3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     )
     return pid, uid, gid
+
+
+def _listens(descriptor: int) -> bool:
+    """Tell a socket that systemd listens on, or one that is bound only, from a connection."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(descriptor)) as looked_at:
+        try:
+            looked_at.getpeername()
+        except OSError as error:
+            return error.errno == errno.ENOTCONN
+    return False
 
 
 def _refuse_living(path: Path) -> None:
