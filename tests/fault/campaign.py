@@ -39,7 +39,7 @@ _BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 _OF_THE_TEST = re.compile(r" (answer owner (?!establish|pay|refund|close)|notify owner)")
 """Answers to the questions of the test itself."""
 _OF_THE_MOMENT = re.compile(r" error (later|too_many_sessions)$| alarm-events commit ")
-"""What depends on what else is going on: a merchant that has just started, an alarm that time ended."""
+"""What depends on what else goes on: a merchant that has just started, an alarm that time ended."""
 _PAYMENTS = ("pay", "refund")
 _TWICE = "pay"
 """The operation at whose points a process dies a second time when it resumes."""
@@ -342,7 +342,7 @@ class Campaign:
 # -- which points, and what came of them -------------------------------------------------------
 
 SHARE = "FAULT_SHARE"
-"""Environment variable: one of how many points is tried, of payments four times as many; 1 is all."""
+"""Environment variable: one of how many points is tried, of payments four times more; 1 is all."""
 SHOWN = 3
 T = TypeVar("T", Point, Cut)
 

@@ -16,6 +16,9 @@ from tests.fault.coverage import (
 )
 from tests.fault.launcher import COMMITTING
 
+# Hundreds of attempts, of which each has its own limit.
+pytestmark = pytest.mark.timeout(0)
+
 
 def test_every_step_of_the_code_is_among_the_crash_points(recordings: list[Recording]) -> None:
     """A step that no recorded operation takes cannot be forgotten: it fails this test."""

@@ -47,7 +47,7 @@ def test_a_signer_one_authorization_ahead_is_followed(world: World) -> None:
     world.until(label, chain_status="closing")
     record = world.on_chain(label)
     assert (record.customer_balance, record.merchant_balance) == (700_000_000, 300_000_000)
-    assert world.rpc("wait", operation=operation)["status"] == "done"
+    assert world.settle(operation)["status"] == "done"
     world.network.chain.increase_time(world.network.delay + 1)
     world.until(label, status="closed")
     assert world.on_chain(label).customer_balance == 700_000_000
