@@ -175,6 +175,13 @@ _COLUMNS = frozenset(
 )
 
 
+_READ = frozenset({"was", "was_index", "was_attempt"})
+_AS_READ = (
+    " and status = %(was)s and index is not distinct from %(was_index)s"
+    " and attempt = %(was_attempt)s"
+)
+
+
 async def update_channel(change: Change, row: Channel, **values: Any) -> None:
     """Write columns of a locked channel, and an event when its status changes."""
     await change.execute(*_update(row, values, condition=""))
@@ -184,17 +191,18 @@ async def update_channel(change: Change, row: Channel, **values: Any) -> None:
 def move_channel(writes: Writes, row: Channel, *, was: Status, **values: Any) -> None:
     """Add to the writes: these columns, provided that the channel's status still is `was`.
 
-    Otherwise the commit raises NotInStatus.
+    Nor may its state or attempt be others than in `row`. Otherwise the commit raises NotInStatus.
     """
-    statement = _update(row, {**values, "was": was.value}, condition=" and status = %(was)s")
+    read = {"was": was.value, "was_index": row.index, "was_attempt": row.attempt}
+    statement = _update(row, {**values, **read}, condition=_AS_READ)
     writes.add(statement, otherwise=NotInStatus)
     _status_event(writes, row, was, values)
 
 
 def _update(row: Channel, values: dict[str, Any], *, condition: str) -> Statement:
-    columns = values.keys() - {"was"}
-    assert columns <= _COLUMNS
-    settings = ", ".join(f"{name} = %({name})s" for name in values if name in columns)
+    columns = [name for name in values if name in _COLUMNS]
+    assert values.keys() - columns <= _READ
+    settings = ", ".join(f"{name} = %({name})s" for name in columns)
     return Statement(
         f"update channel set {settings}, updated = now() where channel = %(channel)s{condition}",
         {**values, "channel": row.channel},

@@ -21,14 +21,28 @@ operation.amount, operation.note, operation.force, operation.parameters,
 operation.idempotency_key, operation.status, operation.step, operation.error_kind,
 operation.error_message, extract(epoch from operation.created)::float8,
 extract(epoch from operation.updated)::float8, attempt.receipt, attempt.service_note,
-operation.held
+operation.held, channel.escrow, channel.customer_balance,
+(select json_agg(json_build_array(name, extract(epoch from started), extract(epoch from finished))
+                 order by number)
+ from step where step.operation = operation.operation)
 """
-_FROM = "from operation left join attempt using (operation)"
+_FROM = """
+from operation left join attempt using (operation)
+left join channel on channel.channel = operation.channel
+"""
 _ATTEMPT = "operation, channel, index, attempt, session, nonce, proof, live, receipt, service_note"
 
 
+class StepRow(msgspec.Struct, frozen=True):
+    """One step of an operation; times are Unix seconds."""
+
+    name: str
+    started: float
+    finished: float | None
+
+
 class OperationRow(msgspec.Struct, frozen=True):
-    """One row of the table `operation`, with the receipt of its payment."""
+    """One row of the table `operation`, with its steps, its channel and its payment's receipt."""
 
     operation: bytes
     kind: str
@@ -49,6 +63,15 @@ class OperationRow(msgspec.Struct, frozen=True):
     service_note: str | None
     held: bool = False
     """Whether it waits for the user's word, after the database went back in time."""
+    escrow: bytes | None = None
+    customer_balance: int | None = None
+    """What its channel holds for the customer, in units; None when the channel is forgotten."""
+    taken: list[tuple[str, float, float | None]] | None = None
+
+    @property
+    def steps(self) -> list[StepRow]:
+        """Its steps as they are recorded, oldest first."""
+        return [StepRow(*each) for each in self.taken or ()]
 
     @property
     def ended(self) -> bool:
@@ -74,14 +97,6 @@ class AttemptRow(msgspec.Struct, frozen=True):
         return f"AttemptRow(index={self.index}, attempt={self.attempt}, live={self.live})"
 
 
-class StepRow(msgspec.Struct, frozen=True):
-    """One step of an operation; times are Unix seconds."""
-
-    name: str
-    started: float
-    finished: float | None
-
-
 async def operation_by_id(database: Database, operation: bytes) -> OperationRow | None:
     """Return one operation."""
     return await database.fetch_one(
@@ -94,7 +109,7 @@ async def operation_by_id(database: Database, operation: bytes) -> OperationRow 
 async def operation_by_key(database: Database, key: str) -> OperationRow | None:
     """Return the operation that was requested with an idempotency key."""
     return await database.fetch_one(
-        f"select {_OPERATION} {_FROM} where idempotency_key = %(key)s",
+        f"select {_OPERATION} {_FROM} where operation.idempotency_key = %(key)s",
         {"key": key},
         row=OperationRow,
     )
@@ -103,7 +118,10 @@ async def operation_by_key(database: Database, key: str) -> OperationRow | None:
 async def unfinished(database: Database) -> list[OperationRow]:
     """Return all operations without a final outcome, in the order they were requested."""
     return await database.fetch(
-        f"select {_OPERATION} {_FROM} where status in ('queued', 'running') order by number",
+        f"""
+        select {_OPERATION} {_FROM}
+        where operation.status in ('queued', 'running') order by operation.number
+        """,
         row=OperationRow,
     )
 
@@ -123,9 +141,9 @@ async def operations(
         select {_OPERATION} {_FROM}
         where (%(channel)s::bytea is null or operation.channel = %(channel)s
                or operation.channel is null and operation.label = %(label)s)
-          and (%(status)s::text is null or status = %(status)s)
+          and (%(status)s::text is null or operation.status = %(status)s)
           and (%(visible)s::bytea[] is null or operation.channel = any(%(visible)s))
-        order by number desc limit %(limit)s
+        order by operation.number desc limit %(limit)s
         """,
         {
             "channel": channel,
@@ -135,18 +153,6 @@ async def operations(
             "visible": None if visible is None else list(visible),
         },
         row=OperationRow,
-    )
-
-
-async def steps(database: Database, operation: bytes) -> list[StepRow]:
-    """Return the steps of an operation, oldest first."""
-    return await database.fetch(
-        """
-        select name, extract(epoch from started)::float8, extract(epoch from finished)::float8
-        from step where operation = %(operation)s order by number
-        """,
-        {"operation": operation},
-        row=StepRow,
     )
 
 
@@ -166,6 +172,8 @@ def insert_operation(
     kind: str,
     channel: bytes,
     label: str,
+    escrow: bytes,
+    customer_balance: int,
     amount: int | None,
     note: str,
     force: bool,
@@ -225,6 +233,8 @@ def insert_operation(
         updated=now,
         receipt=None,
         service_note=None,
+        escrow=escrow,
+        customer_balance=customer_balance,
     )
 
 

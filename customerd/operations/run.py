@@ -69,13 +69,20 @@ class Run:
     """One operation at work."""
 
     def __init__(
-        self, around: Surroundings, row: OperationRow, taken: int, *, began: float
+        self,
+        around: Surroundings,
+        row: OperationRow,
+        taken: int,
+        *,
+        began: float,
+        channel: Channel | None = None,
     ) -> None:
         self.around = around
         self.row = row
         self.began = began
         """Unix time at which this daemon first worked on the operation: patience counts from it."""
         self.trail = StepTrail(row, taken)
+        self._read = channel
 
     def step(self, name: str) -> None:
         """Enter a named step; the lines that follow in the log have its name."""
@@ -84,7 +91,10 @@ class Run:
         log.debug("step_begins")
 
     async def channel(self) -> Channel:
-        """Read the operation's channel."""
+        """Read the operation's channel, unless it was read right before the operation began."""
+        if self._read is not None:
+            channel, self._read = self._read, None
+            return channel
         assert self.row.channel is not None
         row = await channels.channel_by_id(self.around.store.database, self.row.channel)
         assert row is not None, "only a refused establish deletes its channel"

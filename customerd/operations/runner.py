@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import psycopg
 
 from customerd.channels import queries as channels
+from customerd.channels.record import Channel
 from customerd.operations import close, establish, pay
 from customerd.operations import queries as operations
 from customerd.operations.queries import OperationEnded, OperationRow
@@ -69,6 +70,7 @@ class Runner:
         self._on_chain: dict[bytes, bytes] = {}
         self._ended: dict[bytes, asyncio.Event] = {}
         self._places: dict[bytes, bytes] = {}
+        self._read: dict[bytes, Channel] = {}
         self._started = asyncio.Event()
         self._rests = Rests()
         self._look = asyncio.Event()
@@ -136,11 +138,14 @@ class Runner:
         """Return once the unfinished operations of an earlier run are taken up."""
         await self._started.wait()
 
-    def submit(self, row: OperationRow, *, ahead: bool = False) -> None:
+    def submit(
+        self, row: OperationRow, *, ahead: bool = False, channel: Channel | None = None
+    ) -> None:
         """Queue a written operation behind the earlier ones on its channel.
 
         One that goes ahead, a forced close or a recovery does not wait: an operation that cannot go
-        on must not keep it back.
+        on must not keep it back. `channel`: as it was just read; the first step need not read it
+        again, as what it writes depends on what it has read still being there.
         """
         if self._group is None:
             return
@@ -163,6 +168,8 @@ class Runner:
             queue.append(row)
             return
         self._queues[row.channel] = deque([row])
+        if channel is not None:
+            self._read[row.operation] = channel
         self._group.create_task(self._drain(row.channel), name=f"channel {row.label}")
 
     async def wait(self, operation: bytes) -> None:
@@ -213,6 +220,7 @@ class Runner:
         if row.channel is not None and self._on_chain.get(row.channel) == row.operation:
             del self._on_chain[row.channel]
         self._places.pop(row.operation, None)
+        self._read.pop(row.operation, None)
         ended = self._ended.pop(row.operation, None)
         if ended is not None:
             ended.set()
@@ -270,8 +278,9 @@ class Runner:
             assert read is not None
             if read.ended:
                 return
-            current, taken = read, len(await operations.steps(database, row.operation))
-        run = Run(self._around, current, taken, began=began)
+            current, taken = read, len(read.steps)
+        channel = self._read.pop(row.operation, None)
+        run = Run(self._around, current, taken, began=began, channel=channel)
         try:
             await kind.steps(run)
         except Interrupted as error:

@@ -32,6 +32,8 @@ async def request(store: Store, channel: Channel) -> OperationRow:
             kind="recover",
             channel=channel.channel,
             label=channel.label,
+            escrow=channel.escrow,
+            customer_balance=channel.customer_balance,
             amount=None,
             note="",
             force=False,

@@ -661,6 +661,8 @@ class Owner:
             kind="establish",
             channel=channel,
             label=label,
+            escrow=escrow.escrow,
+            customer_balance=deposit,
             amount=deposit,
             note=params.note,
             force=False,
@@ -719,7 +721,7 @@ class Owner:
             key=key,
             scope=scope,
         )
-        return await self._submitted(queued, wait=params.wait)
+        return await self._submitted(queued, wait=params.wait, channel=row)
 
     async def close(self, params: methods.CloseParams, _peer: Peer) -> methods.Operation:
         """Queue a close."""
@@ -764,6 +766,8 @@ class Owner:
             kind=kind,
             channel=row.channel,
             label=row.label,
+            escrow=row.escrow,
+            customer_balance=row.customer_balance,
             amount=amount,
             note=note,
             force=force,
@@ -842,9 +846,11 @@ class Owner:
             )
         return row
 
-    async def _submitted(self, row: OperationRow, *, wait: bool) -> methods.Operation:
+    async def _submitted(
+        self, row: OperationRow, *, wait: bool, channel: Channel | None = None
+    ) -> methods.Operation:
         if not row.ended:
-            self._parts.runner.submit(row)
+            self._parts.runner.submit(row, channel=channel)
         try:
             return await self._answer(row, wait=wait)
         except DatabaseUnavailable:
@@ -879,15 +885,11 @@ class Owner:
         return await self._parts.store.escrow(row.escrow)
 
     async def _show_operation(self, row: OperationRow) -> methods.Operation:
-        database = self._parts.store.database
         asset, held = None, None
-        if row.channel is not None:
-            channel = await channels.channel_by_id(database, row.channel)
-            if channel is not None:
-                asset = (await self._escrow_of(channel)).asset
-                held = views.amount(asset, channel.customer_balance)
-        steps = await operations.steps(database, row.operation)
-        return views.operation(row, asset, held, steps)
+        if row.escrow is not None and row.customer_balance is not None:
+            asset = (await self._parts.store.escrow(row.escrow)).asset
+            held = views.amount(asset, row.customer_balance)
+        return views.operation(row, asset, held)
 
     async def operations(self, params: methods.OperationsParams, peer: Peer) -> methods.Operations:
         """List operations."""

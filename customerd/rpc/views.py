@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from customerd.channels import record as channels
 from customerd.merchants import MerchantAddress
-from customerd.operations.queries import OperationRow, StepRow
+from customerd.operations.queries import OperationRow
 from customerd.rpc import methods
 from customerd.rpc.errors import hint_for
 from customerd.store.events import Event
@@ -47,7 +47,7 @@ def channel(
 
 
 def operation(
-    row: OperationRow, asset: Asset | None, held: methods.Amount | None, steps: list[StepRow]
+    row: OperationRow, asset: Asset | None, held: methods.Amount | None
 ) -> methods.Operation:
     """Show an operation with its steps."""
     units = row.amount
@@ -73,7 +73,7 @@ def operation(
         ),
         created=row.created,
         updated=row.updated,
-        steps=[methods.Step(step.name, step.started, step.finished) for step in steps],
+        steps=[methods.Step(step.name, step.started, step.finished) for step in row.steps],
     )
 
 
