@@ -38,8 +38,10 @@ _WHENS: tuple[When, ...] = ("before", "after")
 _BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 _OF_THE_TEST = re.compile(r" (answer owner (?!establish|pay|refund|close)|notify owner)")
 """Answers to the questions of the test itself."""
-_OF_THE_MOMENT = re.compile(r" error (later|too_many_sessions)$| alarm-events commit ")
-"""What depends on what else goes on: a merchant that has just started, an alarm that time ended."""
+_OF_THE_MOMENT = re.compile(r" error (later|too_many_sessions)$")
+"""Answers that depend on what else is going on, as a merchant's that has just started."""
+_BY_TIME = re.compile(r" (alarm-events|witness) commit ")
+"""What time decides about, so that it may not be met in the tries there are."""
 _PAYMENTS = ("pay", "refund")
 _TWICE = "pay"
 """The operation at whose points a process dies a second time when it resumes."""
@@ -139,6 +141,8 @@ class Result:
     seconds: float
     trouble: str
     logs: str
+    met: bool = True
+    """Whether the boundary was passed, so that there was something to survive."""
 
 
 def record(lab: Lab, scenario: Scenario) -> Recording:
@@ -241,7 +245,10 @@ def _try(lab: Lab, point: Point | Cut) -> Result:
     except Exception:
         trouble, logs = traceback.format_exc(limit=-4), _logs(lab.network.directory)
         return Result(point, time.monotonic() - began, trouble, logs)
-    return Result(point, time.monotonic() - began, "the boundary was not passed", "")
+    seconds = time.monotonic() - began
+    if isinstance(point, Point) and _BY_TIME.search(point.name):
+        return Result(point, seconds, "", "", met=False)
+    return Result(point, seconds, "the boundary was not passed", "")
 
 
 def _logs(directory: Path) -> str:
@@ -379,15 +386,19 @@ class Tally:
 
     def __init__(self) -> None:
         self._counted: dict[str, tuple[int, int]] = {}
+        self._missed = 0
 
     def count(self, what: str, results: Sequence[Result]) -> None:
         """Take note of results."""
-        survived = sum(not result.trouble for result in results)
-        self._counted[what] = (survived, len(results))
+        met = [result for result in results if result.met]
+        survived = sum(not result.trouble for result in met)
+        self._counted[what] = (survived, len(met))
+        self._missed += len(results) - len(met)
 
     def lines(self) -> list[str]:
         """Return one line for each kind, crash points last."""
-        return [
+        missed = [f"not met, as time decides: {self._missed}"] if self._missed else []
+        return missed + [
             f"{what}: {survived} of {tried} survived"
             for what, (survived, tried) in sorted(self._counted.items(), reverse=True)
         ]

@@ -29,10 +29,10 @@ def shared_units(box: Box) -> BoxedNetwork:
 
 
 @pytest.fixture
-def network(shared_units: BoxedNetwork) -> Iterator[BoxedNetwork]:
+def network(shared_units: BoxedNetwork) -> BoxedNetwork:
     """The network with everything running as it was installed."""
     shared_units.whole()
-    yield shared_units
+    return shared_units
 
 
 @pytest.fixture

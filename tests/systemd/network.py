@@ -1,4 +1,4 @@
-"""A whole network inside a booted machine: every part a unit of a real systemd, ours as packaged."""
+"""A whole network inside a booted machine: every part is a unit of a real systemd, as packaged."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ class BoxedNetwork(Network):
         """Run `customerctl` inside, as the daemon's user, whatever its exit code."""
         return self.as_user("customerd", "customerctl", *arguments, check=False)
 
-    def merchantctl(self, name: str, *arguments: str) -> Any:  # noqa: ARG002 - there is but one
+    def merchantctl(self, name: str, *arguments: str) -> Any:
         """Run a `merchantd` command inside that answers JSON."""
         done = self.as_user("merchantd", "merchantd", *arguments, "--json")
         return json.loads(done.stdout)
