@@ -11,7 +11,7 @@ python := .venv/bin/python
 # pytest's own options, for instance: make test PYTEST="-k store -x"
 PYTEST ?=
 
-.PHONY: help check test test-fault test-flood test-model test-signer soak demo devnet bench clean environment demo-environment static
+.PHONY: help check test test-fault test-flood test-model test-signer systemd-test soak demo devnet bench clean environment demo-environment static
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ test-signer: environment ## the signer, its link, tokens and what a thief gets; 
 	@ANVIL="$$(tools/anvil)" && export ANVIL && \
 	$(python) -m pytest tests/signer tests/link tests/tokens tests/thief $(PYTEST) && \
 	$(python) -m tools.generate_gate_docs --print && $(python) bench/signer.py
+
+systemd-test: environment ## the units under a real systemd, in a machine booted from this one's files (root; a minute)
+	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m pytest tests/systemd $(PYTEST)
 
 MINUTES ?= 60
 soak: environment ## random histories of a whole network for MINUTES; the last line says what was lost

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 GROUPS = (
-    ("unit", "contract", "cli", "customerd", "service", "merchantd", "signer", "thief"),
+    ("unit", "contract", "cli", "customerd", "service", "merchantd", "signer", "thief", "systemd"),
     ("fault", "nine", "model", "soak", "recovery", "tokens"),
     ("flow", "chain", "chainfaults", "adversary", "postgres", "link"),
 )

@@ -1,8 +1,9 @@
-"""A whole network inside a booted machine: every part is a unit of a real systemd, as packaged."""
+"""A whole network inside a booted machine: every part a unit, ours as they are packaged."""
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -25,17 +26,18 @@ CHECKOUT = Path(__file__).parents[2]
 UNITS = CHECKOUT / "packaging" / "systemd"
 PROGRAMS = ("customerd", "customerctl", "customersigner", "merchantd")
 LIBRARY = "/usr/lib/customerd"
+PYTHON = "/opt/customerd-python"
+TESTS = "usr/lib/customerd-tests"
 CHAIN_PORT = 8545
 MERCHANT_PORT = 8443
 CHAIN_UNIT = f"""
 [Service]
-ExecStart=/usr/lib/customerd-tests/anvil --host 127.0.0.1 --port {CHAIN_PORT} \
+ExecStart=/{TESTS}/anvil --host 127.0.0.1 --port {CHAIN_PORT} \
     --hardfork prague --slots-in-an-epoch 1 --chain-id {CHAIN_ID} --silent
 DynamicUser=yes
-ExecStartPost=/bin/sh -c 'until exec 3<>/dev/tcp/127.0.0.1/{CHAIN_PORT}; do :; done 2>/dev/null'
+# It does not say by itself when it listens; bash knows /dev/tcp.
+ExecStartPost=/bin/bash -c 'until exec 3<>/dev/tcp/127.0.0.1/{CHAIN_PORT}; do :; done 2>/dev/null'
 """
-# A shell that knows /dev/tcp; anvil does not say by itself that it listens.
-CHAIN_UNIT = CHAIN_UNIT.replace("/bin/sh -c", "/bin/bash -c")
 
 
 @contextmanager
@@ -48,17 +50,28 @@ def machine(name: str) -> Iterator[Box]:
         tree = Path(folder) / "tree"
         binds = _programs(tree)
         for path in sorted(UNITS.iterdir()):
-            if path.is_file():
+            if path.suffix in (".service", ".socket"):
                 _put(path, tree / "lib/systemd/system" / path.name)
         shutil.copytree(UNITS / "user", tree / "usr/lib/systemd/user")
         shutil.copytree(UNITS / "sysusers.d", tree / "usr/lib/sysusers.d")
         shutil.copytree(UNITS / "tmpfiles.d", tree / "usr/lib/tmpfiles.d")
-        anvil = tree / "usr/lib/customerd-tests/anvil"
-        _put(Path(executable()), anvil)
+        _put(Path(executable()), tree / f"{TESTS}/anvil")
+        _put(CHECKOUT / "tests/service/hanging.py", tree / f"{TESTS}/hanging.py")
+        _put(Path(__file__).with_name("probe.py"), tree / f"{TESTS}/probe.py")
         (tree / "lib/systemd/system/anvil.service").write_text(CHAIN_UNIT)
         copies = [f"{path}:/{path.relative_to(tree)}" for path in tree.rglob("*") if path.is_file()]
-        with Box.up(name, Plan(binds_read_only=tuple(binds), copies=tuple(copies))) as box:
+        plan = Plan(binds_read_only=tuple(binds), copies=tuple(copies))
+        with Box.up(name, plan, owner=os.getpid()) as box:
             yield box
+
+
+def interpreter() -> str:
+    """Return the Python of the machine for our programs, as a script's first line has it."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if Path(f"/usr/bin/{version}").exists():
+        return f"/usr/bin/{version} -IS"
+    # Services do not see anybody's home, where this Python may be at home.
+    return f"/usr/bin/env -S LD_LIBRARY_PATH={PYTHON}/lib {PYTHON}/bin/{version} -IS"
 
 
 def _programs(tree: Path) -> list[str]:
@@ -68,18 +81,13 @@ def _programs(tree: Path) -> list[str]:
     folders = (*PROGRAMS, "zkchannels")
     for name in folders:
         shutil.copytree(CHECKOUT / name, tree / LIBRARY.lstrip("/") / name)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    python = f"/usr/bin/{version}"
-    if not Path(python).exists():
-        # Services do not see anybody's home, where this Python may be at home.
-        place = "/opt/customerd-python"
-        binds.append(f"{sys.base_prefix}:{place}")
-        python = f"/usr/bin/env -S LD_LIBRARY_PATH={place}/lib {place}/bin/{version}"
+    if PYTHON in interpreter():
+        binds.append(f"{sys.base_prefix}:{PYTHON}")
     for name in PROGRAMS:
         path = tree / "usr/bin" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
-            f"#!{python} -IS\n"
+            f"#!{interpreter()}\n"
             "import sys\n"
             f"sys.path[:0] = ['{LIBRARY}', '{LIBRARY}/site-packages']\n"
             f"from {name}.__main__ import main\n"
@@ -225,6 +233,20 @@ class BoxedNetwork(Network):
         done = self.as_user("merchantd", "merchantd", *arguments, "--json")
         return json.loads(done.stdout)
 
+    def whole(self) -> None:
+        """Undo what a test did: no drop-ins, every unit started, the daemon ready."""
+        for path in self.box.path("/etc/systemd/system").glob("*.d"):
+            shutil.rmtree(path)
+        self.box.shell("systemctl", "daemon-reload")
+        self.box.shell("systemctl", "reset-failed")
+        parts = (self.database, self.chain.unit, self.merchants["coffee"].service)
+        names = [unit.name for unit in parts]
+        self.box.shell("systemctl", "start", *names, "customerd.socket", "customerd.service")
+        if not self.rpc("getinfo")["signer"]["attached"]:
+            self.signer.restart()  # it waits longer and longer between its attempts
+        self.chain.mine()
+        self.wait_mode("ready")
+
     # -- parts --------------------------------------------------------------------------------
 
     def start_postgres(self) -> None:
@@ -312,6 +334,8 @@ class BoxedNetwork(Network):
             "/etc/credstore.encrypted/customersigner.passphrase",
             given=passphrase,
         )
+        # It tells of each attempt to reach the daemon.
+        self.write("/etc/customersigner/customersigner.toml", 'log_level = "debug"\n')
         place = "/var/lib/customersigner/passphrase"
         self.write(place, passphrase, mode=0o600, owner="customersigner")
         command = ["customersigner", "--state-directory", "/var/lib/customersigner"]

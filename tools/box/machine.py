@@ -180,6 +180,7 @@ class Box:
             *namespaces,
             "--",
             "setpriv",
+            "--pdeathsig=KILL",  # what runs inside ends with who called it
             "--bounding-set=" + ",".join(f"-{name}" for name in _FORBIDDEN),
             "env",
             "--ignore-environment",

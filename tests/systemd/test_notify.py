@@ -1,0 +1,122 @@
+"""What the daemon tells systemd is true, and what systemd does about a daemon that ails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.flow.world import World
+from tests.systemd.network import TESTS, BoxedNetwork, interpreter
+from tests.systemd.waiting import answered, journal_of, until
+
+WATCHDOG = "2s"
+
+
+def run_hanging(network: BoxedNetwork, part: str) -> None:
+    """Have the unit run a daemon of which SIGUSR1 makes a part hang."""
+    network.write(
+        "/usr/bin/customerd-hanging",
+        f"#!{interpreter()}\n"
+        "import runpy, sys\n"
+        "sys.path[:0] = ['/usr/lib/customerd', '/usr/lib/customerd/site-packages']\n"
+        f"runpy.run_path('/{TESTS}/hanging.py', run_name='__main__')\n",
+        mode=0o755,
+    )
+    network.drop_in(
+        "customerd.service",
+        "[Service]\n"
+        f"WatchdogSec={WATCHDOG}\n"
+        "Environment=CUSTOMERD_CHAIN_STUCK_AFTER=500ms\n"
+        f"ExecStart=\nExecStart=/usr/bin/customerd-hanging {part}\n",
+    )
+    network.daemon.restart()
+
+
+def test_ready_means_that_the_database_is_there(network: BoxedNetwork) -> None:
+    """Without a server the start waits and says so, answers who asks, and is ready once it is up."""
+    network.daemon.stop()
+    network.database.stop()
+    # What Debian's own unit says of the server proves nothing.
+    network.box.shell("systemctl", "start", "--no-block", "customerd.service")
+    assert answered(lambda: network.rpc("getinfo"))["mode"] == "starting"
+    until(lambda: "waiting for PostgreSQL" in network.daemon.show("StatusText"))
+    assert network.daemon.state == "activating"
+    network.database.start()
+    until(lambda: network.daemon.running)
+    assert network.rpc("getinfo")["database"] is True
+
+
+def test_the_status_tells_how_it_is(network: BoxedNetwork) -> None:
+    """`systemctl status` shows at once that the signer or the server is away, and back."""
+    until(lambda: network.daemon.show("StatusText").startswith("ready: "))
+    network.signer.stop()
+    until(lambda: network.daemon.show("StatusText").startswith("safe mode (no signer"))
+    network.database.stop()
+    until(lambda: network.daemon.show("StatusText").startswith("database away"))
+    assert network.daemon.running
+    network.database.start()
+    network.signer.start()
+    until(lambda: network.daemon.show("StatusText").startswith("ready: "))
+
+
+@pytest.mark.parametrize("part", ["loop", "follower"])
+def test_a_daemon_that_hangs_is_restarted_and_goes_on(world: World, part: str) -> None:
+    """Event loop or watcher hang: systemd starts the daemon again, and a payment completes."""
+    network: BoxedNetwork = world.network  # type: ignore[assignment]
+    run_hanging(network, part)
+    network.wait_mode("ready")
+    label = world.establish()
+    merchant = network.merchants["coffee"].service
+    merchant.kill("STOP")
+    operation = world.rpc("pay", label=label, amount="0.25 ETH", wait=False)["operation"]
+    hanging = network.daemon.pid
+    network.daemon.kill("USR1")
+    until(lambda: network.daemon.show("NRestarts") != "0" and network.daemon.pid != hanging)
+    merchant.kill("CONT")
+    done = answered(lambda: network.rpc("wait", operation=operation, timeout=60))
+    assert done["status"] == "done"
+    assert world.balances(label) == (750_000_000, 250_000_000)
+    said = [line["MESSAGE"] for line in network.daemon.journal("--lines=200")]
+    assert any("Watchdog timeout" in line for line in said)
+
+
+def test_a_killed_daemon_is_back_for_who_waits(network: BoxedNetwork) -> None:
+    """After SIGKILL the socket is still there: who connects meanwhile is answered by the next."""
+    killed = network.daemon.pid
+    network.daemon.kill()
+    assert answered(lambda: network.rpc("getinfo"))["pid"] != killed
+    assert network.listening.running
+    assert until(lambda: network.daemon.running)
+
+
+def test_a_daemon_that_fails_and_fails_does_not_take_its_socket_along(
+    network: BoxedNetwork,
+) -> None:
+    """However often it fails, who connects waits, and is answered when the fault is repaired."""
+    network.daemon.stop()
+    # More often, and faster, than systemd lets a unit fail that says nothing.
+    network.drop_in(
+        "customerd.service", "[Service]\nRestartSec=10ms\nExecStart=\nExecStart=/bin/false\n"
+    )
+    with journal_of(network.box, "--unit=customerd.service") as wait:
+        network.box.shell("systemctl", "start", "--no-block", "customerd.service")
+        wait("restart counter is at 12")
+    assert network.listening.running
+    network.remove_drop_in("customerd.service")
+    assert answered(lambda: network.rpc("getinfo"))["mode"] in ("starting", "safe", "ready")
+    assert network.listening.running
+
+
+def test_a_wrong_configuration_is_told_and_costs_little(network: BoxedNetwork) -> None:
+    """With a client waiting it is tried once in a second, not as fast as it fails."""
+    network.daemon.stop()
+    right = network.config.read_text()
+    network.config.write_text(right + "[chian]\n")
+    try:
+        with journal_of(network.box, "--unit=customerd.service") as wait:
+            network.box.shell("systemctl", "start", "--no-block", "customerd.service")
+            wait("chian is not known; did you mean chain?")
+            wait("restart counter is at 2")
+        assert network.listening.running
+    finally:
+        network.config.write_text(right)
+    assert answered(lambda: network.rpc("getinfo"))["pid"]
