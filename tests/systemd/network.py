@@ -233,6 +233,10 @@ class BoxedNetwork(Network):
         done = self.as_user("merchantd", "merchantd", *arguments, "--json")
         return json.loads(done.stdout)
 
+    def unit(self, name: str) -> Unit:
+        """Return a service by its name."""
+        return Unit(self.box, f"{name}.service")
+
     def whole(self) -> None:
         """Undo what a test did: no drop-ins, every unit started, the daemon ready."""
         for path in self.box.path("/etc/systemd/system").glob("*.d"):
@@ -325,7 +329,7 @@ class BoxedNetwork(Network):
         """Make a seed, pair the signer, start it, and fund the two accounts it takes."""
         passphrase = secrets.token_urlsafe(24)
         self.secrets = [passphrase, self.words]
-        self.box.shell("mkdir", "--parents", "/etc/credstore.encrypted")
+        self.box.shell("mkdir", "--mode=0700", "--parents", "/etc/credstore.encrypted")
         self.box.shell(
             "systemd-creds",
             "encrypt",

@@ -32,7 +32,7 @@ def run_hanging(network: BoxedNetwork, part: str) -> None:
 
 
 def test_ready_means_that_the_database_is_there(network: BoxedNetwork) -> None:
-    """Without a server the start waits and says so, answers who asks, and is ready once it is up."""
+    """Without a server the start waits, says so and answers; it is ready once the server is up."""
     network.daemon.stop()
     network.database.stop()
     # What Debian's own unit says of the server proves nothing.
