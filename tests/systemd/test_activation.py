@@ -56,6 +56,16 @@ def test_clients_of_a_daemon_that_is_down_are_all_answered(network: BoxedNetwork
     assert int(network.daemon.show("NRestarts")) == started
 
 
+def test_clients_of_a_restarting_daemon_are_all_answered(network: BoxedNetwork) -> None:
+    """Two restarts under load: no client finds the door closed, or gets no answer."""
+
+    def restart() -> None:
+        network.daemon.restart()
+        network.daemon.restart()
+
+    assert ask_from_many(network, restart) == []
+
+
 def test_stop_ends_all_and_the_next_command_brings_it_back(network: BoxedNetwork) -> None:
     """`customerctl stop` ends daemon and watcher though a signer dials; a command starts it."""
     with journal_of(network.box, "--unit=customersigner.service") as wait_for_signer:
