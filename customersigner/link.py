@@ -137,7 +137,10 @@ class Link:
             await self._warm_up(HEAD_START)
             failures = 0
             while True:
-                lasted, refusals = await self._serve_one(handlers, group)
+                began = asyncio.get_running_loop().time()
+                refusals = await self._serve_one(handlers, group)
+                # Who waited in vain for an answer has waited: a cable may be back any time.
+                lasted = asyncio.get_running_loop().time() - began
                 failures = 0 if lasted >= STABLE_AFTER else failures + 1
                 pause = delay(failures, random.random())  # noqa: S311 - a jitter
                 if "superseded" in refusals:
@@ -154,32 +157,30 @@ class Link:
         while (left := until - loop.time()) > 0 and not self._renewed():  # noqa: ASYNC110
             await asyncio.sleep(min(left, LOOK_AGAIN))
 
-    async def _serve_one(
-        self, handlers: Handlers, group: asyncio.TaskGroup
-    ) -> tuple[float, set[str]]:
+    async def _serve_one(self, handlers: Handlers, group: asyncio.TaskGroup) -> set[str]:
         """Serve the first daemon that takes this signer, beginning with the one that did last.
 
-        Returns for how many seconds it was attached, and the kinds of refusals when it was not.
+        Returns the kinds of refusals, where none did.
         """
         try:
             ways = self._ways()
         except SecretFileError as error:
             log.error("pairing_unusable", reason=str(error))
-            return 0.0, set()
+            return set()
         begin = next((n for n, way in enumerate(ways) if way.name == self._taken_by), 0)
         timeout = INTRODUCTION_TIMEOUT if len(ways) == 1 else ELSEWHERE_TIMEOUT
         refusals = set()
         for way in [*ways[begin:], *ways[:begin]]:
-            served = await self._serve(way, handlers, group, timeout)
-            if isinstance(served, float):
-                return served, set()
-            refusals.add(served)
-        return 0.0, refusals
+            refusal = await self._serve(way, handlers, group, timeout)
+            if refusal is None:
+                return set()
+            refusals.add(refusal)
+        return refusals
 
     async def _serve(
         self, way: Way, handlers: Handlers, group: asyncio.TaskGroup, timeout: float
-    ) -> float | str:
-        """Return for how many seconds a daemon was served, or the kind of its refusal, if any."""
+    ) -> str | None:
+        """Return None when a daemon was served, else the kind of its refusal, "" without one."""
         where = way.name
         try:
             async with asyncio.timeout(timeout):
@@ -195,11 +196,10 @@ class Link:
         except SecretFileError as error:
             log.error("pairing_unusable", reason=str(error))
             return ""
-        loop = asyncio.get_running_loop()
-        began: float | None = None
+        served = False
         try:
             attached = await self._introduce(peer, channel, timeout)
-            began, self._taken_by = loop.time(), where
+            served, self._taken_by = True, where
             self._told.clear()
             self._patience = attached.request_timeout
             log.info("attached", daemon=where, generation=attached.generation)
@@ -216,7 +216,7 @@ class Link:
             return self._refused(error, where)
         finally:
             peer.abort()
-        return "" if began is None else loop.time() - began
+        return None if served else ""
 
     def _tell(self, event: str, tell: Callable[..., None], where: str, **more: str) -> None:
         """Log what may go on for days: at its first time since the last link, not at each."""
