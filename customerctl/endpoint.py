@@ -27,9 +27,11 @@ def socket_path(option: str | None, *, monitor: bool = False) -> str:
     if os.environ.get(VARIABLE):
         return os.environ[VARIABLE]
     own = os.environ.get("XDG_RUNTIME_DIR")
-    if os.geteuid() == 0 or not own or _is_there(SYSTEM):
+    if os.geteuid() == 0 or not own:
         return SYSTEM
-    return f"{own}/customerd/customerd.sock"
+    personal = f"{own}/customerd/customerd.sock"
+    # Whoever has a daemon of their own means that one, also where the system has another.
+    return personal if _is_there(personal) or not _is_there(SYSTEM) else SYSTEM
 
 
 def tls_address(text: str) -> tuple[str, int, str]:

@@ -233,6 +233,11 @@ class BoxedNetwork(Network):
         done = self.as_user("merchantd", "merchantd", *arguments, "--json")
         return json.loads(done.stdout)
 
+    def sql(self, *statements: str) -> None:
+        """Execute statements as the administrator of the database server."""
+        options = [part for each in statements for part in ("-c", each)]
+        self.as_user("postgres", "psql", "-qX", *options)
+
     def unit(self, name: str) -> Unit:
         """Return a service by its name."""
         return Unit(self.box, f"{name}.service")
@@ -262,9 +267,7 @@ class BoxedNetwork(Network):
         self.box.shell("systemctl", "daemon-reload")
         self.box.shell("systemctl", "start", "postgresql.service")
         for name in ("customerd", "merchantd"):
-            statements = (f"create role {name} login", f"create database {name} owner {name}")
-            options = [part for each in statements for part in ("-c", each)]
-            self.as_user("postgres", "psql", "-qX", *options)
+            self.sql(f"create role {name} login", f"create database {name} owner {name}")
 
     def start_chain(self) -> None:
         """Start anvil."""
@@ -328,7 +331,7 @@ class BoxedNetwork(Network):
     def start_signer(self) -> None:
         """Make a seed, pair the signer, start it, and fund the two accounts it takes."""
         passphrase = secrets.token_urlsafe(24)
-        self.secrets = [passphrase, self.words]
+        self.passphrase_text = passphrase
         self.box.shell("mkdir", "--mode=0700", "--parents", "/etc/credstore.encrypted")
         self.box.shell(
             "systemd-creds",
