@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 
-_OPTIONS = (
+OPTIONS = (
     ("--json", "print the result, or the error, as JSON"),
     ("--socket PATH", f"where the daemon listens (or set {VARIABLE})"),
     ("--token FILE", "use the monitor socket, with the token in this file"),
     ("--help", "explain the command"),
     ("--version", "print the version of this program"),
 )
-_EXIT_CODES = (
+EXIT_CODES = (
     ("0", "done"),
     ("1", "refused or failed"),
     ("2", "the command line was not understood"),
@@ -40,7 +40,7 @@ def overview() -> str:
             group = command["group"]
             lines += ["", f"{group}:"]
         lines.append(f"  {name:<14} {_lower(command['summary'])}")
-    lines += ["", "Options of every command:", *_two_columns(_OPTIONS)]
+    lines += ["", "Options of every command:", *_two_columns(OPTIONS)]
     lines += [
         "",
         "Examples:",
@@ -49,7 +49,7 @@ def overview() -> str:
         "  customerctl help pay",
         "",
         "Exit codes:",
-        *_two_columns(_EXIT_CODES),
+        *_two_columns(EXIT_CODES),
     ]
     return "\n".join(lines)
 
@@ -74,9 +74,9 @@ def explanation(name: str) -> str:
     by_position = [p for p in command["parameters"] if not p["flag"]]
     options = [p for p in command["parameters"] if p["flag"]]
     if by_position:
-        lines += ["", "Arguments:", *_two_columns([(p["metavar"], _about(p)) for p in by_position])]
+        lines += ["", "Arguments:", *_two_columns([(p["metavar"], about(p)) for p in by_position])]
     lines += ["", "Options:"]
-    lines += _two_columns([*((_option(p), _about(p)) for p in options), *_OPTIONS[:3]])
+    lines += _two_columns([*((option(p), about(p)) for p in options), *OPTIONS[:3]])
     lines += ["", "Examples:", *(f"  {example}" for example in command["examples"])]
     if command["errors"]:
         lines += ["", "Kinds of errors:", *_wrapped(", ".join(command["errors"]), 2)]
@@ -85,19 +85,21 @@ def explanation(name: str) -> str:
 
 def _word(parameter: Parameter) -> str:
     if parameter["flag"]:
-        word = _option(parameter)
+        word = option(parameter)
     else:
         word = parameter["metavar"] + ("..." if parameter["kind"] == "choices" else "")
     return word if parameter["required"] else f"[{word}]"
 
 
-def _option(parameter: Parameter) -> str:
+def option(parameter: Parameter) -> str:
+    """Return how an option is written."""
     if parameter["kind"] in ("switch", "denial"):
         return parameter["flag"]
     return f"{parameter['flag']} {parameter['metavar']}"
 
 
-def _about(parameter: Parameter) -> str:
+def about(parameter: Parameter) -> str:
+    """Return what a parameter is, with what it may be."""
     words = _lower(parameter["help"].removesuffix("."))
     if "choices" in parameter:
         words += f": {', '.join(parameter['choices'])}"

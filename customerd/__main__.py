@@ -71,18 +71,39 @@ def serve(settings: object) -> int:
         return 1
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line; the manual page is made from it."""
     parser = argparse.ArgumentParser(
         prog="customerd", description="Always-on customer daemon for private payment channels."
     )
-    parser.add_argument("--config", metavar="FILE", help=f"default: {DEFAULT_CONFIG}")
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"configuration file; default: {DEFAULT_CONFIG}"
+    )
     parser.add_argument("--check-config", action="store_true", help="read it, report, and end")
     parser.add_argument("--detach", action="store_true", help="return once the daemon is ready")
-    parser.add_argument("--pidfile", metavar="FILE", default="/run/customerd/customerd.pid")
-    parser.add_argument("--logfile", metavar="FILE", default="/var/log/customerd.log")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for readiness")
-    parser.add_argument("--version", action="version", version=f"customerd {VERSION}")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--pidfile",
+        metavar="FILE",
+        default="/run/customerd/customerd.pid",
+        help="with --detach: where its number is written",
+    )
+    parser.add_argument(
+        "--logfile",
+        metavar="FILE",
+        default="/var/log/customerd.log",
+        help="with --detach: where it logs to",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, help="with --detach: seconds to wait"
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"customerd {VERSION}", help="show it"
+    )
+    return parser
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    options = parser().parse_args(arguments)
     options.explicit = options.config is not None
     options.config = options.config or DEFAULT_CONFIG
     return options

@@ -67,6 +67,7 @@ class DatabaseSettings(Section, frozen=True):
     """The PostgreSQL database."""
 
     dsn: str = "dbname=customerd"
+    """How it is reached: a connection string of libpq."""
     lease: Duration = 15.0
     """How long another daemon has to wait after this one vanished."""
 
@@ -105,8 +106,11 @@ class MerchantSettings(Section, frozen=True):
     certificates: str | None = None
     """File with trusted certificates; the system's when absent."""
     connect_timeout: Duration = 10.0
+    """How long connecting to one may take."""
     message_timeout: Duration = 60.0
+    """How long one answer is waited for."""
     approval_timeout: Duration = 360.0
+    """How long an answer is waited for that somebody at the merchant may have to give."""
     patience: Duration = 10.0
     """How long a merchant that says "later" is asked again before a payment is refused."""
     warm: bool = True
@@ -119,6 +123,7 @@ class SignerSettings(Section, frozen=True):
     """The link that the signer dials."""
 
     ping_interval: Duration = 2.0
+    """How often it is asked for a sign of life."""
     gone_after: Duration = 5.0
     """How long it may be silent; longer than a ping's interval."""
     request_timeout: Duration = 10.0
@@ -165,3 +170,4 @@ class Settings(Section, frozen=True):
     guard: GuardSettings = msgspec.field(default_factory=GuardSettings)
     tokens: TokenSettings = msgspec.field(default_factory=TokenSettings)
     log_level: str = "info"
+    """The least level that is logged: "debug", "info", "warning" or "error"."""

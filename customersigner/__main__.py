@@ -29,7 +29,7 @@ EXIT_USAGE = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 misused."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         settings = _settings(options)
         Path(settings.state_directory).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line; the manual page is made from it."""
     parser = argparse.ArgumentParser(
         prog="customersigner", description="Holds the seed of a wallet and signs for customerd."
     )

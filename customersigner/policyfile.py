@@ -20,33 +20,53 @@ class AssetTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of one asset; `token` and `decimals` are absent for the chain's coin."""
 
     token: str | None = None
+    """The token's address; absent for the chain's coin."""
     decimals: int = _DECIMALS
+    """How many decimals the token has."""
     payment: str | None = None
+    """The most that one payment may move, such as "0.05 ETH"; no limit when absent."""
     hour: str | None = None
+    """The most that all payments of an hour may move."""
     day: str | None = None
+    """The most that all payments of a day may move."""
     deposit: str | None = None
+    """The most that one new channel may be given."""
     deposit_day: str | None = None
+    """The most that all new channels of a day may be given."""
     confirm_above: str | None = None
+    """A person is asked about payments and deposits above it."""
 
 
 class FeeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What transactions may cost, in the chain's coin."""
 
     transaction: str | None = None
+    """The most that one opening or approval may cost: the highest fee per gas times its gas;
+    0.25 of the coin when absent."""
     day: str | None = None
+    """The most that all of them may cost in a day."""
     defence: str | None = None
+    """The most that one close, dispute, claim, reclaim or withdrawal may cost; 1 of the coin when
+    absent."""
     defence_day: str | None = None
+    """The most that all of those may cost in a day."""
 
 
 class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file; tables of `assets`, `escrows` and `merchants` are named by the owner."""
 
     symbol: str = "ETH"
+    """How the chain's coin is called."""
     confirm_within: Duration = DEFAULT_PATIENCE
+    """How long a person has for an answer."""
     fees: FeeTable = msgspec.field(default_factory=FeeTable)
+    """What transactions may cost."""
     assets: dict[str, AssetTable] | None = None
+    """A table of limits per asset. When there is any, an asset without one is refused."""
     escrows: dict[str, str] | None = None
+    """The only escrows to deal with, under names of the owner's; all when absent."""
     merchants: dict[str, str] | None = None
+    """The only merchants, by the account that their escrow pays out to; all when absent."""
 
 
 def read_policy(path: Path) -> Policy:

@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_directory: str = msgspec.field(default_factory=_default_state)
     """Directory of the seed file and the store, mode 0700."""
     log_level: str = "info"
+    """The least level that is logged: "debug", "info", "warning" or "error"."""
 
     @property
     def socket_paths(self) -> list[Path]:

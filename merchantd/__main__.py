@@ -36,7 +36,7 @@ _TROUBLE = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0: done, 1: it failed, 2: wrong usage or configuration."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         settings = read_settings(options.config)
     except ConfigurationError as error:
@@ -60,9 +60,12 @@ def _complain(reason: object, *, status: int = 1) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line; the manual page is made from it."""
     parser = argparse.ArgumentParser(prog="merchantd", description=__doc__)
-    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="FILE")
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help="configuration file"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_init(commands.add_parser("init", help="make keys and certificate, deploy the escrow"))
     commands.add_parser("run", help="serve customers and watch the chain")
@@ -75,22 +78,42 @@ def _parser() -> argparse.ArgumentParser:
         "close", help="the same, for one channel or all; the daemon claims after the deadline"
     )
     which = close.add_mutually_exclusive_group(required=True)
-    which.add_argument("channels", nargs="*", default=[], metavar="CHANNEL")
+    which.add_argument(
+        "channels", nargs="*", default=[], metavar="CHANNEL", help="beginning of its id"
+    )
     which.add_argument("--all", action="store_true", help="every open channel")
     for command in (listing, show, expire, close):
         command.add_argument("--json", action="store_true", help="one JSON document")
     for command in (expire, close):
         command.add_argument("--no-wait", action="store_true", help="only write the request")
-        command.add_argument("--timeout", type=_duration, default=600.0, metavar="TIME")
+        command.add_argument(
+            "--timeout",
+            type=_duration,
+            default=600.0,
+            metavar="TIME",
+            help="how long to wait (10m)",
+        )
     return parser
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--token", type=_address, default=ZERO_ADDRESS, metavar="ADDRESS")
+    parser.add_argument(
+        "--token",
+        type=_address,
+        default=ZERO_ADDRESS,
+        metavar="ADDRESS",
+        help="contract of the asset; absent for the chain's coin",
+    )
     parser.add_argument("--symbol", help="how the asset is called (ETH)")
     parser.add_argument("--decimals", type=int, help="decimals of the asset (18)")
     parser.add_argument("--unit", type=int, help="smallest denominations in one unit (10^9)")
-    parser.add_argument("--delay", type=_duration, default=172_800.0, metavar="TIME")
+    parser.add_argument(
+        "--delay",
+        type=_duration,
+        default=172_800.0,
+        metavar="TIME",
+        help="how long a close may be disputed (48h)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 

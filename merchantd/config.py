@@ -37,9 +37,13 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     """Where customers connect."""
 
     host: str = "::"
+    """Address to listen on; "::" is every one."""
     port: Annotated[int, Meta(ge=0, le=65535)] = DEFAULT_PORT
+    """TCP port."""
     certificate: str = "certificate.pem"
+    """File of the TLS certificate, with its chain."""
     private_key: str = "certificate.key"
+    """File of its secret key."""
     names: Annotated[tuple[str, ...], Meta(min_length=1)] = ("localhost",)
     """Host names and addresses of the certificate that `merchantd init` makes."""
 
@@ -68,14 +72,19 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """What one customer, or one network address, may ask for. Amounts are in units."""
 
     minimum_deposit: Annotated[int, Meta(ge=1, le=2**63 - 1)] = 1
+    """The least that a customer locks up in a channel."""
     maximum_deposit: Balance = 2**63 - 1
+    """The most that a customer locks up in a channel."""
     maximum_merchant_deposit: Balance = 0
     """The most that the merchant itself pays into a new channel."""
     sessions_per_address: Annotated[int, Meta(ge=1)] = 64
+    """Payments and openings under way at once."""
     session_lifetime: Duration = 600.0
+    """How long one of them may take."""
     strikes_per_address: Annotated[int, Meta(ge=1)] = 1000
     """Refused proofs and new channels per hour: what is kept for ever without being paid for."""
     connections_per_address: Annotated[int, Meta(ge=1)] = 256
+    """Connections at once."""
     connections: Annotated[int, Meta(ge=1)] = 4096
     """All connections; beyond them idle ones end, those of the busiest addresses first."""
     idle: Duration = 600.0
@@ -91,6 +100,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     margin: Duration = 3600.0
     """The longest reorganisation expected; claims wait so long after a deadline."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is logged."""
     listen: Listen = Listen()
     keys: Keys = Keys()
     approver: Approver = Approver()

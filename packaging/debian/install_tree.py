@@ -42,7 +42,7 @@ from {command}.__main__ import main
 
 sys.exit(main())
 """
-"""Alone with the tree: no variable, working directory, user's or system's packages add to the path."""
+"""Alone with the tree: nothing of the environment, the user or the system adds to its path."""
 
 
 def main(program: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 import configparser
 from pathlib import Path
 
-from customersigner.__main__ import _parser
+from customersigner.__main__ import parser
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 
@@ -14,7 +14,7 @@ PACKAGING = Path(__file__).parents[2] / "packaging"
 def test_the_manual_page_names_every_command_and_option() -> None:
     """Nothing can be typed that the page does not tell of."""
     page = (PACKAGING / "man" / "customersigner.1").read_text()
-    parsers = [_parser()]
+    parsers = [parser()]
     for parser in parsers:
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
