@@ -11,7 +11,7 @@ python := .venv/bin/python
 # pytest's own options, for instance: make test PYTEST="-k store -x"
 PYTEST ?=
 
-.PHONY: help check test test-fault test-flood test-model test-signer systemd-test soak demo devnet bench clean environment demo-environment static
+.PHONY: help check test test-fault test-flood test-model test-signer systemd-test soak demo devnet deb bench clean environment demo-environment static
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ soak: environment ## random histories of a whole network for MINUTES; the last l
 
 test-model: environment ## the model of the protocol: all rules in force, then each one dropped
 	@$(python) -m tests.model
+
+deb: ## the Debian packages, into dist/ (on Debian; as root it installs debhelper when it is missing)
+	@tools/build_deb
 
 bench: environment ## the benchmarks, each beside its comparison
 	@ANVIL="$$(tools/anvil)" && export ANVIL && missed=0; \

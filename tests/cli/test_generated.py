@@ -33,7 +33,7 @@ def test_every_link_in_the_documentation_leads_somewhere() -> None:
         assert headings.count(anchor) == 1, anchor
 
 
-@pytest.mark.parametrize("tool", ["generate_cli", "generate_rpc_docs"])
+@pytest.mark.parametrize("tool", ["generate_cli", "generate_rpc_docs", "generate_man"])
 def test_the_tools_tell_what_is_out_of_date(tool: str) -> None:
     """`--check` exits 0 when the committed file is current, and writes nothing."""
     done = subprocess.run(
