@@ -57,6 +57,9 @@ REPLAYS: dict[str, tuple[str, ...]] = {
     "nonce-before-ca": ("merchantd/test_crash.py::test_written_answers_survive_a_kill",),
     "written-is-given": (f"{_PAY}test_nonce_is_bound_to_its_first_commitments",),
     "mutual-lock": (f"{_PAY}test_mutual_close_burns_the_state",),
+    "mutual-asked": (
+        "thief/test_database.py::test_only_the_customer_can_ask_to_close_by_agreement",
+    ),
     "chain-lock": (f"{_CHAIN}test_closed_state_pays_no_more",),
     "lock-before-token": (
         "merchantd/test_crash.py::test_written_answers_survive_a_kill",

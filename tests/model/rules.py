@@ -253,6 +253,12 @@ RULES = _rules(
     ),
     (22, "written-is-given", "merchant", "a written answer counts as given"),
     (23, "mutual-lock", "merchant", "the lock of a mutual close can not be revoked in a payment"),
+    (
+        23,
+        "mutual-asked",
+        "resume",
+        "the customer's account key signs that it asks for a mutual close",
+    ),
     (24, "chain-lock", "merchant", "the lock of a close on chain can not be revoked in a payment"),
     (25, "lock-before-token", "merchant", "the secret is written before token and service leave"),
     (26, "session-once", "merchant", "an approved session binds one nonce"),

@@ -73,6 +73,9 @@ class Talk:
         yield from self._customer(s)
         yield from self._closes(s)
         yield from self._mishaps(s)
+        if "mutual-asked" in self.dropped:
+            label = f"somebody with a copy of the database asks for close.mutual {s.at}"
+            yield label, _send(s, "mutual", s.at)
         for message in s.wire:
             yield from self._arrives(s, message)
         if {"repeat-ca", "repeat-token"} & self.dropped:
