@@ -350,7 +350,7 @@ class Daemon:
 
     async def _stand_by(self, held: LeaseHeld) -> None:
         """Tell that all is well: a standby serves by waiting, for days if need be."""
-        self._gateway.idle = f"standing by: {held}"
+        self._gateway.idle = "standing by: another daemon holds the lease"
         with contextlib.suppress(DatabaseUnavailable):
             await self._gateway.load_pairing()  # whose signer is told so
         if not self._standing_by:

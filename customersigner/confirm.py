@@ -25,6 +25,8 @@ from zkchannels.service.sockets import SocketError, bind_owner_only, peer_creden
 
 WITHDRAWN: Final = "confirm.withdrawn"
 LONGEST_LINE: Final = 1024
+QUIET_AFTER_WITHDRAWAL: Final = 2.0
+"""Seconds until the next question: a yes on its way to the one withdrawn must not meet another."""
 
 log = get_logger("customersigner.confirm")
 
@@ -53,7 +55,8 @@ class Terminal:
     def __init__(self, source: int, output: int) -> None:
         self._source = source
         self._output = output
-        self._line: asyncio.Future[bytes] | None = None
+        self._asking: asyncio.Task[object] | None = None
+        self._quiet_until = 0.0
 
     @classmethod
     def of_process(cls) -> Terminal | None:
@@ -64,7 +67,16 @@ class Terminal:
 
     async def ask(self, question: Question) -> bool:
         """Show a question and read a line; only a plain yes is one. Raises AskerGone."""
+        self._asking = asking = asyncio.current_task()
+        try:
+            return await self._ask(question)
+        finally:
+            if self._asking is asking:
+                self._asking = None
+
+    async def _ask(self, question: Question) -> bool:
         self._require_foreground()
+        await asyncio.sleep(self._quiet_until - asyncio.get_running_loop().time())
         with suppress(termios.error):
             termios.tcflush(self._source, termios.TCIFLUSH)  # what was typed before is no answer
         self._write("\n" + "\n".join(question.lines) + "\n[y/N] ")
@@ -72,6 +84,7 @@ class Terminal:
             line = await self._read()
         except asyncio.CancelledError:
             self._write("\nThe question was withdrawn.\n")
+            self._quiet_until = asyncio.get_running_loop().time() + QUIET_AFTER_WITHDRAWAL
             raise
         if not line:
             raise AskerGone
@@ -81,13 +94,12 @@ class Terminal:
 
     def withdraw(self) -> None:
         """Take back the question that is being asked."""
-        if self._line is not None and not self._line.done():
-            self._line.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def _read(self) -> bytes:
         loop = asyncio.get_running_loop()
         line: asyncio.Future[bytes] = loop.create_future()
-        self._line = line
 
         def ready() -> None:
             try:
@@ -102,7 +114,6 @@ class Terminal:
             return await line
         finally:
             loop.remove_reader(self._source)
-            self._line = None
 
     def _require_foreground(self) -> None:
         """A process in the background is stopped when it reads from its terminal."""

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from customersigner.errors import PairingFailed
+from customersigner.questions import plain
 from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.jsonrpc.server import connect_tls, connect_unix
@@ -75,7 +76,7 @@ async def pair(line: pairing.PairingLine, identity: bytes, own: Path) -> PairedD
             lost = error
             continue
         except RpcError as error:
-            raise PairingFailed(f"the daemon refused: {error.message}") from None
+            raise _refused(error) from None
         finally:
             peer.abort()
         return PairedDaemon(line.address, certificate)
@@ -94,7 +95,7 @@ async def meet(line: pairing.AddressLine, identity: bytes, own: Path) -> PairedD
         )
     except RpcError as error:
         if kind_of(error) != "standby":
-            raise PairingFailed(f"the daemon refused: {error.message}") from None
+            raise _refused(error) from None
     except (ConnectionLost, RequestTimeout) as error:
         raise PairingFailed(
             f"{line.address} does not know this signer, or does not answer: {error}"
@@ -102,6 +103,11 @@ async def meet(line: pairing.AddressLine, identity: bytes, own: Path) -> PairedD
     finally:
         peer.abort()
     return PairedDaemon(line.address, certificate)
+
+
+def _refused(error: RpcError) -> PairingFailed:
+    # Whoever made the line wrote this, too: it must not steer the terminal it is shown on.
+    return PairingFailed(f"the daemon refused: {plain(error.message)}")
 
 
 async def _connect(

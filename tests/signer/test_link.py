@@ -278,3 +278,17 @@ async def test_an_attached_signer_has_its_keys_ready(
         async with asyncio.timeout(PATIENCE):
             await warmed.wait()
     assert len(desk.signer._keys) == 1
+
+
+async def test_a_daemon_that_gives_senseless_times_is_left(
+    desk: Desk, worker: Worker, path: Path
+) -> None:
+    """Times that no clock or socket takes end that link alone; the next one serves."""
+    daemon = Daemon(gone_after=1e300)
+    async with listening(path, daemon), linked(desk, worker, path):
+        peer = await daemon.attached()
+        async with asyncio.timeout(PATIENCE):
+            await peer.wait_closed()
+        daemon.gone_after = 30.0
+        call = caller(await daemon.attached())
+        assert await call(wire.PING, wire.Nothing()) == wire.Done()

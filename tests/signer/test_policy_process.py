@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import signal
@@ -300,6 +301,48 @@ async def test_a_service_asks_at_another_terminal(home: Path) -> None:
             await pending(first, 6)
         await until(lambda: not socket_has_people(home))
         assert (await refusal(second, 7))["policy"] == "policy-confirmation-required"
+
+
+async def deposit_question(call: Any, merchant: Merchant, deposit: int) -> wire.ConfirmationParams:
+    """Ask for a deposit that has to be confirmed; returns how to wait for the answer."""
+    salt = deposit.to_bytes(32)
+    channel = Channel(call, merchant, WALLET.account.address, salt=salt, deposits=(deposit, 0))
+    with pytest.raises(RpcError) as caught:
+        await channel.prove_establish()
+    assert caught.value.data["kind"] == "confirmation_pending", caught.value.data
+    return wire.ConfirmationParams(bytes.fromhex(caught.value.data["question"]))
+
+
+@pytest.mark.parametrize("where", ["signer", "service"])
+async def test_a_yes_on_its_way_meets_no_other_question(home: Path, where: str) -> None:
+    """A daemon that takes a question back and asks another at once gets no answer meant for it."""
+    write_policy(home, ABOVE_FIVE.replace("above = " + FIVE, "above = " + HUNDRED))
+    daemon, merchant = Daemon(), Merchant()
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(listening(home / "signer.sock", daemon))
+        if where == "signer":
+            screen, _ = await stack.enter_async_context(running_on_terminal(home))
+        else:
+            await stack.enter_async_context(running(home))
+        call = caller(await daemon.attached())
+        await call(wire.ESCROW, merchant.registration)
+        if where == "service":
+            screen, _ = await stack.enter_async_context(on_terminal(home, "confirm"))
+            await screen.until("Waiting for questions")
+        harmless = await deposit_question(call, merchant, 200)
+        first = asyncio.create_task(call(wire.CONFIRMATION_WAIT, harmless))
+        await screen.until("[y/N]")
+        harmful = await deposit_question(call, merchant, 999)
+        second = asyncio.create_task(call(wire.CONFIRMATION_WAIT, harmful))
+        await call(wire.CONFIRMATION_WITHDRAW, harmless)
+        assert (await first).answer == "unanswered"
+        await screen.until("The question was withdrawn.")
+        screen.type("y")
+        await screen.until("[y/N]", 2)
+        assert "0.000000999 ETH" in screen.shown
+        screen.type("no")
+        assert (await second).answer == "no"
+        await call(wire.CONFIRMATION_WITHDRAW, harmful)  # nothing is asked: nothing happens
 
 
 def socket_has_people(home: Path) -> bool:

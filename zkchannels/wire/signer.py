@@ -33,6 +33,7 @@ from zkchannels.wire.fields import (
 
 ChainId: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Natural: TypeAlias = Annotated[int, Meta(ge=0)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86400)]
 
 LINK_VERSION = 3
 CHALLENGE_TAG = b"customerd/signer-link/3"
@@ -147,9 +148,9 @@ class Attached(Answer, frozen=True):
     """The connection generation that requests on this link belong to."""
 
     generation: int
-    ping_interval: float
-    gone_after: float
-    request_timeout: float = 10.0
+    ping_interval: Seconds
+    gone_after: Seconds
+    request_timeout: Seconds = 10.0
     """Seconds after which the daemon waits for no answer any more."""
 
 
