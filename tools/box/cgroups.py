@@ -34,12 +34,6 @@ def join_cgroups(name: str) -> None:
         (cgroup / "cgroup.procs").write_text(str(os.getpid()))
 
 
-def leave_cgroups() -> None:
-    """Move this process to the roots."""
-    for hierarchy in hierarchies():
-        (hierarchy / "cgroup.procs").write_text(str(os.getpid()))
-
-
 def kill_cgroups(name: str, inside: str = "") -> None:
     """Kill every process of a box, or of one cgroup inside."""
     for hierarchy in hierarchies():

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,10 +24,11 @@ T = TypeVar("T")
 
 STATES = Path("/run/customerd-boxes")
 PACKAGES = "systemd systemd-container dbus util-linux"
-NEEDED = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount")
+NEEDED = ("systemd-nspawn", "nsenter", "setpriv", "mount")
 SIZE = "6g"
 BOOT_WITHIN = 120.0
 END_WITHIN = 45.0
+REMOVED_WITHIN = 15.0
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _CLONE_NEWNET = 0x40000000
 # nsenter joins namespaces, but neither nspawn's bounding set nor its filter of system calls:
@@ -116,9 +118,12 @@ class Box:
         if not self.state.exists():
             return
         if self._supervised():
-            # At its end the supervisor removes all; a killed or stuck one leaves that to us.
             with contextlib.suppress(OSError, BoxError):
                 self._ask("down", timeout=END_WITHIN)
+            # All is removed at its end; if those who do that were killed, it is left to us.
+            deadline = time.monotonic() + REMOVED_WITHIN
+            while self.state.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
         self.remove_rests()
 
     def reboot(self) -> None:
@@ -241,8 +246,7 @@ class Box:
             command = [sys.executable, "-m", "tools.box.supervisor", self.name]
             command += [str(listening.fileno()), str(owner or 0)]
             process = subprocess.Popen(
-                # Its own mounts: with its last process the overlay and all that is in it are gone.
-                ["unshare", "--mount", "--propagation", "private", "--", *command],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -250,7 +254,7 @@ class Box:
                 start_new_session=True,
                 cwd=Path(__file__).parents[2],
             )
-        # A child that nobody waits for would stay as a zombie until we end.
+        # A child that nobody waits for stays as a zombie.
         threading.Thread(target=process.wait, name=f"box {self.name}", daemon=True).start()
 
     @property

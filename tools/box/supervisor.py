@@ -1,14 +1,15 @@
 """The process a box hangs on: it prepares the root, keeps systemd-nspawn, cleans up at the end.
 
-Started by `Box.up` in mount namespaces of its own, with a listening control socket. A client sends
-one line: `leader` is answered with the process id of PID 1 once the box has booted, `after PID`
-likewise once another PID 1 has; `down` ends the box, and the connection with it.
+Started by `Box.up` with a listening control socket; a second process waits for its end. A client
+sends one line: `leader` is answered with the process id of PID 1 once the box has booted, `after
+PID` likewise once another PID 1 has; `down` ends the box, and the connection with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import secrets
@@ -19,13 +20,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.box.cgroups import join_cgroups, kill_cgroups, leave_cgroups
+from tools.box.cgroups import join_cgroups, kill_cgroups
 from tools.box.machine import STATES, Box, Plan
 
 REBOOTED = 133
 """What nspawn ends with, under --keep-unit, when the box wants to be started again."""
 POWEROFF_WITHIN = 20.0
 PRIVATE = Path("/run/box")
+_ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_CLONE_NEWNS = 0x00020000
 USUAL = {
     *("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "media"),
     *("opt", "proc", "run", "sbin", "sys", "tmp", "usr", "var"),
@@ -34,26 +37,38 @@ USUAL = {
 
 
 def main() -> None:
-    """Run one box to its end."""
+    """Run one box to its end, then remove what is left of it, whatever ended it."""
     name, control, owner = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    child = os.fork()
+    if child:
+        os.close(control)
+        _ignore_signals()
+        os.waitpid(child, 0)
+        Box(name).remove_rests()
+        return
     plan = Plan(**json.loads((STATES / name / "plan.json").read_text()))
     # Its own cgroup first, else nspawn leaves some of its own in the root.
     join_cgroups(name)
+    # Its own mounts: with its last process the overlay and all that is in it are gone.
+    if ctypes.CDLL(None).unshare(_CLONE_NEWNS):
+        raise OSError("no mount namespace can be had")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     # nspawn leaves folders in /run where the host's is no tmpfs; this one goes with the box.
     _mount("tmpfs", "/run", "mode=755")
-    try:
-        asyncio.run(_supervise(name, plan, socket.socket(fileno=control), owner))
-    finally:
-        leave_cgroups()
-        subprocess.run(["umount", "--lazy", "/run"], check=True)
-        Box(name).remove_rests()
+    asyncio.run(_supervise(name, plan, socket.socket(fileno=control), owner))
+
+
+def _ignore_signals() -> None:
+    """Leave it to the child to end in order when it is told to."""
+    for number in _ORDERS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 async def _supervise(name: str, plan: Plan, control: socket.socket, owner: int) -> None:
     root = _prepare(name, plan)
     supervisor = Supervisor(name, _nspawn(name, root, plan), plan.environment)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _ORDERS:
         loop.add_signal_handler(number, supervisor.ending.set)
     if owner:
         try:
