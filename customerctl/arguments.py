@@ -157,8 +157,13 @@ def _add(parser: ArgumentParser, name: str, parameter: Parameter) -> None:
         if kind == "list":
             settings["action"] = "extend"
     if parameter["flag"]:
+        short = (parameter["short"],) if "short" in parameter else ()
         parser.add_argument(
-            parameter["flag"], dest=parameter["name"], required=parameter["required"], **settings
+            parameter["flag"],
+            *short,
+            dest=parameter["name"],
+            required=parameter["required"],
+            **settings,
         )
         return
     if kind == "words":

@@ -43,6 +43,10 @@ def perform(request: Request) -> int:
 
         print(restrict(request.params), flush=True)
         return DONE
+    if request.command == "logs":
+        from customerctl.logs import show
+
+        return show(request.params, as_json=request.as_json)
     try:
         client = _connect(socket_path(request.socket, monitor=request.token is not None))
     except ConnectError as error:

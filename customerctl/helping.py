@@ -93,9 +93,10 @@ def _word(parameter: Parameter) -> str:
 
 def option(parameter: Parameter) -> str:
     """Return how an option is written."""
-    if parameter["kind"] in ("switch", "denial"):
-        return parameter["flag"]
-    return f"{parameter['flag']} {parameter['metavar']}"
+    flag = parameter["flag"]
+    if "short" in parameter:
+        flag = f"{parameter['short']}, {flag}"
+    return flag if parameter["kind"] in ("switch", "denial") else f"{flag} {parameter['metavar']}"
 
 
 def about(parameter: Parameter) -> str:

@@ -12,7 +12,7 @@ Kind = Literal[
 
 
 class Parameter(TypedDict):
-    """One parameter of a command; without `flag` it is given by position."""
+    """One parameter of a command; without `flag` it is given by position. `short`: "-f"."""
 
     name: str
     flag: str
@@ -20,6 +20,7 @@ class Parameter(TypedDict):
     kind: Kind
     required: bool
     help: str
+    short: NotRequired[str]
     choices: NotRequired[tuple[str, ...]]
     least: NotRequired[int]
     most: NotRequired[int]

@@ -25,7 +25,7 @@ GROUPS = {
     "Recovery": ("recover", "backup", "restore"),
     "Signer": ("signer-status", "signer-pair", "signer-address", "signer-forget"),
     "Tokens": ("token-create", "token-list", "token-revoke", "token-restrict"),
-    "Daemon": ("getinfo", "metrics", "stop", "rpc", "help"),
+    "Daemon": ("getinfo", "metrics", "logs", "stop", "rpc", "help"),
 }
 
 POSITIONAL = {
@@ -140,6 +140,11 @@ EXAMPLES = {
         "customerctl subscribe",
         "customerctl subscribe operation channel --after 1200 --json",
     ),
+    "logs": (
+        "customerctl logs --since today",
+        "customerctl logs --channel coffee --follow",
+        f"customerctl logs --operation {_ID}",
+    ),
     "rpc": (
         "customerctl rpc getinfo",
         """customerctl rpc history '{"label": "coffee", "limit": 1}'""",
@@ -211,6 +216,20 @@ RESTRICT: dict[str, Any] = {
         _option("expires", "TIME", "text", 'Only so long from now on: "1h", "30d".'),
         _option("rate", "RATE", "text", 'Only so many calls: "10/s", "100/m".'),
         _option("spend", "AMOUNT", "text", 'Only so much of what it may pay: "0.01 ETH".'),
+    ),
+    "errors": (),
+}
+
+LOGS: dict[str, Any] = {
+    "summary": "Show the daemon's lines in the journal, with journalctl.",
+    "parameters": (
+        _option("channel", "LABEL", "text", "Only about this channel."),
+        _option("operation", "ID", "text", "Only about this operation: its whole story."),
+        _option("since", "TIME", "text", 'Not older: "today", "1 hour ago", "2026-11-21 18:00".'),
+        {
+            **_option("follow", "FOLLOW", "switch", "Go on with what is written from now on."),
+            "short": "-f",
+        },
     ),
     "errors": (),
 }
@@ -299,6 +318,7 @@ def commands() -> dict[str, dict[str, Any]]:
             derived = (_example(method, described[method.name]),)
             described[method.name]["examples"] = EXAMPLES.get(method.name, derived)
     described["token-restrict"] = {**RESTRICT, "examples": EXAMPLES["token-restrict"]}
+    described["logs"] = {**LOGS, "examples": EXAMPLES["logs"]}
     described["rpc"] = {**RPC, "examples": EXAMPLES["rpc"]}
     for name, summary in SUMMARIES.items():
         described[name]["summary"] = summary

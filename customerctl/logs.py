@@ -1,0 +1,59 @@
+"""The daemon's lines in the journal: journalctl with the right matches, in this process' place."""
+
+from __future__ import annotations
+
+import os
+
+from customerctl.failures import FAILED, USAGE, Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+BOOTED = "/run/systemd/system"
+"""There where systemd runs the machine (sd_booted(3))."""
+UNIT = "customerd.service"
+DETACHED = "/var/log/customerd.log"
+
+
+def show(params: dict[str, Any], *, as_json: bool) -> NoReturn:
+    """Become journalctl; raises Failure where there is no journal."""
+    command = journalctl(params, as_json=as_json)
+    if not os.path.isdir(BOOTED):  # noqa: PTH112 - pathlib takes long to import
+        raise _no_journal("this machine is not run by systemd: there is no journal")
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - journalctl takes signals and the terminal
+    except OSError as error:
+        raise _no_journal(f"journalctl cannot be run: {error.strerror}") from None
+
+
+def journalctl(params: dict[str, Any], *, as_json: bool) -> list[str]:
+    """Return the command line: of the system's daemon, and of one that this user runs."""
+    command = ["journalctl", "--unit", UNIT, "--user-unit", UNIT]
+    if params.get("follow"):
+        command.append("--follow")
+    if "since" in params:
+        command.append(f"--since={params['since']}")
+    if as_json:
+        command.append("--output=json")
+    matches = (_match(name, params[name]) for name in ("channel", "operation") if name in params)
+    return [*command, *matches]
+
+
+def _match(name: str, value: str) -> str:
+    if name == "operation":
+        value = value.lower()
+        if len(value) != 32 or set(value) - set("0123456789abcdef"):
+            message = "--operation is an operation's id: 32 hexadecimal digits"
+            raise Failure(USAGE, "usage", message, hint="customerctl operations shows it")
+    return f"{name.upper()}={value}"
+
+
+def _no_journal(message: str) -> Failure:
+    return Failure(
+        FAILED,
+        "no_journal",
+        message,
+        hint="customerd writes its log to its standard error; started with --detach,"
+        f" to {DETACHED} or where --logfile says",
+    )
