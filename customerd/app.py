@@ -39,7 +39,7 @@ from zkchannels.chain.client import ChainClient
 from zkchannels.chain.store import COMPONENT as CHAIN
 from zkchannels.jsonrpc.peer import Handlers, Peer
 from zkchannels.jsonrpc.server import Server, serve
-from zkchannels.service.logging import get_logger, tell_suppressed
+from zkchannels.service.logging import get_logger, tell_missing
 from zkchannels.service.notify import Notifier
 from zkchannels.service.secretfile import SecretFileError
 from zkchannels.service.sockets import (
@@ -114,7 +114,7 @@ class Daemon:
             Surroundings(settings, self._store, self._gateway, self._merchants, self._watcher)
         )
         self._watcher.recover = self._recover
-        self._watcher.at_work = self._runner.at_work_on
+        self._watcher.cause_of = self._runner.cause_of
         self._journal = Journal(settings.backup.directory, self._store, self._gateway)
         self._watcher.others = lambda: [*self._runner.alarms, *self._gateway.alarms]
         beside = Path(settings.guard.key).with_name("tokens.key")
@@ -427,7 +427,7 @@ class Daemon:
         """Tell systemd how the daemon is: at once what changes its mode, soon everything else."""
         shown = ""
         while True:
-            tell_suppressed()
+            tell_missing()
             shown = self._tell_status(shown)
             await self._look_at_channels()
             shown = self._tell_status(shown)

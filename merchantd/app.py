@@ -34,7 +34,7 @@ from zkchannels.chain.follower import Follower
 from zkchannels.chain.store import ChainStore
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.jsonrpc.handlers import Handlers
-from zkchannels.service.logging import get_logger, tell_suppressed
+from zkchannels.service.logging import get_logger, tell_missing
 from zkchannels.service.notify import Notifier
 from zkchannels.service.process import keep_memory_private
 from zkchannels.service.sockets import listen_fds
@@ -214,7 +214,7 @@ async def _report(notifier: Notifier, view: FollowedChain, trust: Trust) -> None
     while True:
         await asyncio.sleep(pause)
         notifier.watchdog()
-        tell_suppressed()
+        tell_missing()
         status = "serving" if view.fresh() else "payments wait: the view of the chain is old"
         if trust.reason:
             status = f"nothing new is signed: {trust.reason}"

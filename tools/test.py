@@ -15,7 +15,7 @@ from typing import IO
 
 GROUPS = (
     ("unit", "contract", "cli", "customerd", "service", "merchantd", "signer", "thief", "systemd"),
-    ("fault", "nine", "model", "soak", "recovery", "tokens"),
+    ("fault", "nine", "model", "soak", "recovery", "tokens", "journal"),
     ("flow", "chain", "chainfaults", "adversary", "postgres", "link"),
 )
 ROOT = Path("tests")

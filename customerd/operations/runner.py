@@ -67,7 +67,7 @@ class Runner:
         self._held: frozenset[bytes] = frozenset()
         self._recovering: set[bytes] = set()
         self._waiting_for_word: set[bytes] = set()
-        self._on_chain: dict[bytes, bytes] = {}
+        self._causes: dict[tuple[bytes, str], bytes] = {}
         self._ended: dict[bytes, asyncio.Event] = {}
         self._places: dict[bytes, bytes] = {}
         self._read: dict[bytes, Channel] = {}
@@ -90,9 +90,9 @@ class Runner:
         """Whether a recovery of this channel has not ended."""
         return channel in self._recovering
 
-    def at_work_on(self, channel: bytes) -> bytes | None:
-        """Return the establish or close at work on a channel: what the chain is asked for."""
-        return self._on_chain.get(channel)
+    def cause_of(self, channel: bytes, kind: str) -> bytes | None:
+        """Return the newest establish or close of a channel since the start, for the log."""
+        return self._causes.get((channel, kind))
 
     def reason(self, operation: bytes) -> str:
         """Why an operation rests, in words; empty when it does not or did not say."""
@@ -217,8 +217,6 @@ class Runner:
         if row.kind == "recover" and row.channel is not None:
             self._recovering.discard(row.channel)
         self._rests.forget(row.operation)
-        if row.channel is not None and self._on_chain.get(row.channel) == row.operation:
-            del self._on_chain[row.channel]
         self._places.pop(row.operation, None)
         self._read.pop(row.operation, None)
         ended = self._ended.pop(row.operation, None)
@@ -229,7 +227,8 @@ class Runner:
         """Work on an operation, with its name on every line that the log gets on the way."""
         assert row.channel is not None
         if row.kind in ("establish", "close"):
-            self._on_chain[row.channel] = row.operation
+            # Kept beyond its end: what it asked the chain for may become final a little later.
+            self._causes[row.channel, row.kind] = row.operation
         with about(operation=row.operation.hex(), channel=row.label, method=row.kind):
             await self._work(row)
 

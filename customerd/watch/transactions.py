@@ -6,7 +6,6 @@ nothing, so the watcher may act on the same situation as often as it sees it.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,11 +33,19 @@ _NAME = abi.selector("name", ())
 _UNDER_WAY = (TransactionStatus.PENDING, TransactionStatus.INCLUDED, TransactionStatus.FINAL)
 
 
-def channel_of(purpose: str) -> bytes:
-    """Return the channel that a purpose made here is about; empty for any other."""
-    with contextlib.suppress(ValueError):
-        return bytes.fromhex(purpose.rpartition(":")[2])
-    return b""
+_CAUSES = {"open": "establish", "approve": "establish", "close": "close", "mutual": "close"}
+
+
+def cause_and_channel(purpose: str) -> tuple[str, bytes]:
+    """Return the kind of operation that has such a transaction sent, and the channel.
+
+    The kind is empty for what the watcher decides by itself, the channel for other purposes.
+    """
+    what, _, number = purpose.rpartition(":")
+    try:
+        return _CAUSES.get(what.partition("/")[0], ""), bytes.fromhex(number)
+    except ValueError:
+        return "", b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from customerd.watch.reconcile import (
     posted_of,
     reconcile,
 )
-from customerd.watch.transactions import Transactions, channel_of
+from customerd.watch.transactions import Transactions, cause_and_channel
 from zkchannels.chain.client import ChainClient
 from zkchannels.chain.errors import (
     AnotherChain,
@@ -127,8 +127,8 @@ class Watcher:
         )
         self._wallet_lane: Lane | None = None
         self._gateway: Gateway | None = None
-        self.at_work: Callable[[bytes], bytes | None] = _nothing_at_work
-        """Which operation is at work on a channel; set by whoever has the operations."""
+        self.cause_of: Callable[[bytes, str], bytes | None] = _no_cause
+        """The newest operation of a kind on a channel; set by whoever has the operations."""
         self._labels: dict[bytes, str] = {}
         self.recover: Callable[[Channel], Awaitable[None]] = _nobody_recovers
         """Asks for a recovery of a channel; set by whoever has the operations."""
@@ -571,18 +571,16 @@ class Watcher:
 
     def _about(self, channel: bytes) -> dict[str, object]:
         """Return what lines of the log about a channel have."""
-        fields: dict[str, object] = {
-            "channel": self._labels.get(channel),
-            "channel_id": channel.hex(),
-        }
-        operation = self.at_work(channel)
-        if operation is not None:
-            fields["operation"] = operation.hex()
-        return fields
+        return {"channel": self._labels.get(channel), "channel_id": channel.hex()}
 
     def _describe(self, purpose: str) -> dict[str, object]:
-        channel = channel_of(purpose)
-        return self._about(channel) if channel else {}
+        """Return what lines about a transaction have: also the operation that asked for it."""
+        kind, channel = cause_and_channel(purpose)
+        if not channel:
+            return {}
+        operation = self.cause_of(channel, kind) if kind else None
+        found = {} if operation is None else {"operation": operation.hex()}
+        return {**self._about(channel), **found}
 
     async def _state_of_lock(self, row: Channel, record: ChannelRecord) -> State | None:
         """Return which of our states is being closed on, None when none or not ours."""
@@ -879,8 +877,8 @@ def _stuck_alarm(row: TransactionRow) -> Alarm:
     )
 
 
-def _nothing_at_work(_channel: bytes) -> None:
-    """Before the operations are there none is at work."""
+def _no_cause(_channel: bytes, _kind: str) -> None:
+    """Before the operations are there nothing was asked for."""
 
 
 async def _nobody_recovers(_channel: Channel) -> None:

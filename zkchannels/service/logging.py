@@ -58,7 +58,7 @@ __all__ = [
     "dropped",
     "get_logger",
     "set_level",
-    "tell_suppressed",
+    "tell_missing",
 ]
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
@@ -147,8 +147,10 @@ def also_about(**fields: object) -> None:
     structlog.contextvars.bind_contextvars(**fields)
 
 
-def tell_suppressed() -> None:
-    """Tell of lines that came too fast and of which no more came; for a daemon's regular round."""
+def tell_missing() -> None:
+    """Tell how many lines are missing, if no further one does; for a daemon's regular round."""
+    if _State.output is not None:
+        _State.output.tell_dropped()
     for kind, count in _State.flood.owed():
         get_logger("zkchannels.service").warning("log_lines_suppressed", about=kind, count=count)
 
@@ -166,6 +168,8 @@ class _Output(Protocol):
     def render(self, _logger: WrappedLogger, _method: str, event: EventDict) -> bytes: ...
 
     def msg(self, data: bytes) -> None: ...
+
+    def tell_dropped(self) -> None: ...
 
 
 class _State:
@@ -191,13 +195,18 @@ class _Lines:
 
     def msg(self, data: bytes) -> None:
         """Write one rendered line, or count it."""
-        if self._untold:
-            event = {"event": "log_lines_dropped", "level": "warning", "count": self._untold}
-            if self._write(self.render(None, "warning", event)):
-                self._untold = 0
+        self.tell_dropped()
         if not self._write(data):
             self.dropped += 1
             self._untold += 1
+
+    def tell_dropped(self) -> None:
+        """Tell how many lines could not be written since that was told."""
+        if self._untold:
+            event = {"event": "log_lines_dropped", "level": "warning", "count": self._untold}
+            event["message_id"] = identifier("log_lines_dropped")
+            if self._write(self.render(None, "warning", event)):
+                self._untold = 0
 
     debug = info = warning = error = critical = fatal = exception = log = msg
 

@@ -289,7 +289,7 @@ def test_a_flood_is_bounded_and_counted() -> None:
         "log.warning('token_refused', operation='other')\nlog.info('stopping')\n"
         "from zkchannels.service import logging as ours\n"
         "ours._State.flood._clock = lambda start=__import__('time').monotonic(): start + 1\n"
-        "ours.tell_suppressed()\nours.tell_suppressed()\nlog.warning('token_refused')"
+        "ours.tell_missing()\nours.tell_missing()\nlog.warning('token_refused')"
     )
     events = [str(line["event"]) for line in lines]
     assert 50 <= events.count("token_refused") < 60
