@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from zkchannels.devnet.service import Service
 
 JOURNALD = "/lib/systemd/systemd-journald"
 CATALOGUES = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
-PATIENCE = 30.0
+PATIENCE = 10.0
 Entry = dict[str, Any]
 
 _START = """
@@ -84,7 +85,7 @@ class Journald:
         """Return the entries once the condition holds for them."""
         ends = time.monotonic() + PATIENCE
         while not holds(found := self.read(*matches)):
-            assert time.monotonic() < ends, found[-5:]
+            assert time.monotonic() < ends, Counter(entry.get("EVENT") for entry in found)
         return found
 
     def export(self) -> bytes:

@@ -89,7 +89,10 @@ def test_every_door_of_the_daemon(
     """Requests without an id, wrong tokens, impostors of the signer: a burst, a rate, a count."""
     identity = bytes.fromhex(recorded.rpc("signer-status")["identity"][2:])
     hello = request("link.hello", wire.LinkHelloParams(wire.LINK_VERSION, identity))
-    attach = request("link.attach", wire.LinkAttachParams(b"\1" * 65, identity, ()))
+    attach = request(
+        "link.attach",
+        wire.LinkAttachParams(signature=b"\1" * 65, account=identity, instance=bytes(16)),
+    )
     since = time.time()
     rush(unix(recorded.socket), _NOTIFICATION)
     rush(unix(recorded.signer_socket), _NOTIFICATION)

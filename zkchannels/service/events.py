@@ -55,6 +55,34 @@ EVENTS = (
         "operations go on at their step. Please report it, with the lines before this one.",
     ),
     Event(
+        "connections_handed_over",
+        "5166c6fe12b44affb662ff1b0b1c9557",
+        _DAEMON,
+        "Open connections were given to systemd to keep",
+        "@COUNT@ of them; the next daemon goes on with them. Normal at a restart or an upgrade.",
+    ),
+    Event(
+        "connections_taken_up",
+        "25f9cc939cff4f6696054f61764f2d26",
+        _DAEMON,
+        "Open connections of the daemon before were taken up",
+        "@COUNT@ of them; their clients notice nothing.",
+    ),
+    Event(
+        "connections_dropped",
+        "ac4430fee644497f815e7c7157a798aa",
+        _DAEMON,
+        "Open connections could not be taken up",
+        "@COUNT@ of them were closed (@REASON@). Operations go on; clients connect again and ask.",
+    ),
+    Event(
+        "calls_interrupted",
+        "2e6b1c4f24dc467583f40033942d7d10",
+        _DAEMON,
+        "Calls were still at work when the daemon stopped",
+        "Their operations go on at the next start, which also answers those who wait.",
+    ),
+    Event(
         "standing_by",
         "ab06305926ec4f8f86ae13285a779e8d",
         _DAEMON,
@@ -93,13 +121,6 @@ EVENTS = (
         "The database cannot be used",
         "@REASON@. It was written by a newer version, or it is not one of ours. Install the "
         "version that wrote it; do not change the tables by hand.",
-    ),
-    Event(
-        "secret_file_not_usable",
-        "323579fff1b98a30c58291c323e54943",
-        _DAEMON,
-        "A file with a key or certificate cannot be used",
-        "@REASON@. The daemon ends. It has to be a regular file of its user, mode 0600.",
     ),
     Event(
         "database_not_durable",
@@ -450,21 +471,6 @@ EVENTS = (
         "running: stop one.",
     ),
     Event(
-        "signer_let_go",
-        "324dc9a0cae3d51112e587d695a92066",
-        _DAEMON,
-        "The signer is let go of, as another daemon may act now",
-        "@REASON@. The lease was not renewed in time: see PostgreSQL. A signer that knows the "
-        "address of the other daemon goes there.",
-    ),
-    Event(
-        "link_certificate_not_usable",
-        "8d9c1f2ab6e04cf09e7f35b1c7d40a66",
-        _DAEMON,
-        "The certificate for the signer's link was changed while the daemon runs",
-        "@REASON@. Signers cannot connect over TLS until the file is put right.",
-    ),
-    Event(
         "signer_cut",
         "52a2c120ac444677ac4df80f059ca909",
         _DAEMON,
@@ -747,14 +753,6 @@ EVENTS = (
         "@REASON@. customerctl restore, or customerctl recover --merchant.",
     ),
     Event(
-        "alarm_raised.two_signers",
-        "450da5579b0cc737004012e609624361",
-        _DAEMON,
-        "Two signers of one wallet are running",
-        "The one that came later serves, the other is turned away and keeps trying. Stop one; "
-        "`two_signers` clears two minutes after its last try.",
-    ),
-    Event(
         "another_chain",
         "047593b7d11f4ec280c6b45dae450a11",
         _DAEMON,
@@ -989,22 +987,6 @@ EVENTS = (
         _SIGNER,
         "The daemon refused this signer",
         "@REASON@ (@KIND@). A signer serves the wallet it was made for.",
-    ),
-    Event(
-        "daemon_stands_by",
-        "693c54f84abd195aa8133f545f711dbb",
-        _SIGNER,
-        "This daemon does not act now",
-        "@REASON@. The next address is dialled; this one is asked again every second, as it may "
-        "take over.",
-    ),
-    Event(
-        "superseded",
-        "511a554d0a6a4f6f5e755365438ce10e",
-        _SIGNER,
-        "Another signer of this wallet has the link",
-        "It came later, and both are well. Stop one of the two. This one is back by itself when "
-        "the other is gone, and takes over when it is started anew.",
     ),
     Event(
         "daemon_hung_up",

@@ -65,6 +65,7 @@ def test_every_event_that_is_written_is_in_the_table() -> None:
     names = {event.name.partition(".")[0] for event in EVENTS}
     found = written()
     assert len(found) > 100
+    # Add it to zkchannels/service/events.py, then run python -m tools.generate_catalog.
     assert {name: where for name, where in found.items() if name not in names} == {}
     assert names - set(found) - _DYNAMIC - {"log_lines_dropped"} == set()
 
