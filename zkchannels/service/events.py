@@ -788,6 +788,14 @@ EVENTS = (
         "@REASON@. customerctl restore, or customerctl recover --merchant.",
     ),
     Event(
+        "alarm_raised.two_signers",
+        "450da5579b0cc737004012e609624361",
+        _DAEMON,
+        "Two signers of one wallet are running",
+        "The one that came later serves, the other is turned away and keeps trying. Stop one; "
+        "`two_signers` clears two minutes after its last try.",
+    ),
+    Event(
         "another_chain",
         "047593b7d11f4ec280c6b45dae450a11",
         _DAEMON,

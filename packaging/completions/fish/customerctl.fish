@@ -43,7 +43,7 @@ function __customerctl_ask # COMMAND LIST FIELD: what the daemon that the comman
         command python3 -IS -c 'import json, sys; [print(row[sys.argv[2]]) for row in json.load(sys.stdin)[sys.argv[1]]]' $argv[2] $argv[3] 2>/dev/null
 end
 
-set -g __customerctl_valued establish:--deposit establish:--merchant-deposit establish:--label establish:--note establish:--idempotency-key close:--idempotency-key pay:--note pay:--idempotency-key refund:--note refund:--idempotency-key operations:--status operations:--limit wait:--timeout history:--operation history:--before history:--limit subscribe:--after recover:--merchant recover:--timeout signer-pair:--address signer-pair:--expires signer-address:--address token-create:--method token-create:--expires token-create:--note token-create:--channel token-create:--rate token-create:--spend token-restrict:--method token-restrict:--channel token-restrict:--expires token-restrict:--rate token-restrict:--spend
+set -g __customerctl_valued establish:--deposit establish:--merchant-deposit establish:--label establish:--note establish:--idempotency-key close:--idempotency-key pay:--note pay:--idempotency-key refund:--note refund:--idempotency-key operations:--status operations:--limit wait:--timeout history:--operation history:--before history:--limit subscribe:--after recover:--merchant recover:--timeout signer-pair:--address signer-pair:--expires signer-address:--address token-create:--method token-create:--expires token-create:--note token-create:--channel token-create:--rate token-create:--spend token-restrict:--method token-restrict:--channel token-restrict:--expires token-restrict:--rate token-restrict:--spend logs:--channel logs:--operation logs:--since
 
 complete -c customerctl -f
 complete -c customerctl -l json -d 'print the result, or the error, as JSON'
@@ -80,6 +80,7 @@ complete -c customerctl -n "__customerctl_walk '' 0" -a token-revoke -d 'end a t
 complete -c customerctl -n "__customerctl_walk '' 0" -a token-restrict -d 'print a token that allows less, made here from a token in a file'
 complete -c customerctl -n "__customerctl_walk '' 0" -a getinfo -d 'show the state of the daemon'
 complete -c customerctl -n "__customerctl_walk '' 0" -a metrics -d 'show figures in OpenMetrics text'
+complete -c customerctl -n "__customerctl_walk '' 0" -a logs -d 'show the daemon’s lines in the journal, with journalctl'
 complete -c customerctl -n "__customerctl_walk '' 0" -a stop -d 'end the daemon and its watcher'
 complete -c customerctl -n "__customerctl_walk '' 0" -a rpc -d 'call any method with parameters in JSON'
 complete -c customerctl -n "__customerctl_walk '' 0" -a help -d 'explain the commands'
@@ -141,5 +142,9 @@ complete -c customerctl -n '__customerctl_walk token-restrict' -l channel -x -d 
 complete -c customerctl -n '__customerctl_walk token-restrict' -l expires -x -d 'only so long from now on: "1h", "30d"'
 complete -c customerctl -n '__customerctl_walk token-restrict' -l rate -x -d 'only so many calls: "10/s", "100/m"'
 complete -c customerctl -n '__customerctl_walk token-restrict' -l spend -x -d 'only so much of what it may pay: "0.01 ETH"'
+complete -c customerctl -n '__customerctl_walk logs' -l channel -x -d 'only about this channel'
+complete -c customerctl -n '__customerctl_walk logs' -l operation -x -a '(__customerctl_ask operations operations id)' -d 'only about this operation: its whole story'
+complete -c customerctl -n '__customerctl_walk logs' -l since -x -d 'not older: "today", "1 hour ago", "2026-11-21 18:00"'
+complete -c customerctl -n '__customerctl_walk logs' -l follow -d 'go on with what is written from now on'
 complete -c customerctl -n '__customerctl_walk rpc 0' -a 'backup balance cancel close establish estimate getinfo help history list metrics operation operations pay recover refund rename restore resume rpc.discover show signer-address signer-forget signer-pair signer-status stop subscribe token-create token-list token-revoke wait'
-complete -c customerctl -n '__customerctl_walk help 0' -a 'establish list show rename close pay refund balance estimate operations operation wait cancel resume history subscribe recover backup restore signer-status signer-pair signer-address signer-forget token-create token-list token-revoke token-restrict getinfo metrics stop rpc help'
+complete -c customerctl -n '__customerctl_walk help 0' -a 'establish list show rename close pay refund balance estimate operations operation wait cancel resume history subscribe recover backup restore signer-status signer-pair signer-address signer-forget token-create token-list token-revoke token-restrict getinfo metrics logs stop rpc help'
