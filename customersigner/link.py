@@ -49,8 +49,8 @@ QUIET: Final = 0.2
 """Seconds without a request after which the signer prepares its tables."""
 HEAD_START: Final = 0.3
 """Seconds after which no more tables are prepared before the daemon is dialled."""
-AFTERWARDS: Final = 0.002
-"""Seconds after an answer until the next proof is prepared: the answer leaves first."""
+AFTERWARDS: Final = 0.001
+"""Seconds after a proof until more is prepared: the proof leaves first."""
 INTRODUCTION_TIMEOUT: Final = 10.0
 """Seconds that connecting may take, and each answer of the introduction."""
 ELSEWHERE_TIMEOUT: Final = 5.0
@@ -312,8 +312,8 @@ class Link:
         handlers.register(wire.PING, self._ping)
         for method, answer in self._signer.methods().items():
             queued = self._queued(answer)
-            completing = method is wire.PAY_COMPLETE
-            handlers.register(method, self._preparing(queued, group) if completing else queued)
+            proving = method is wire.PAY_PROVE
+            handlers.register(method, self._preparing(queued, group) if proving else queued)
         # A daemon that left does not want to know: the question is withdrawn.
         handlers.register(wire.CONFIRMATION_WAIT, self._confirm, cancel_on_disconnect=True)
         handlers.register(wire.CONFIRMATION_WITHDRAW, self._withdraw)
@@ -352,10 +352,11 @@ class Link:
     def _preparing(
         self, answer: Callable[[Any, Peer], Awaitable[msgspec.Struct]], group: asyncio.TaskGroup
     ) -> Callable[[Any, Peer], Awaitable[msgspec.Struct]]:
-        """Answer as ever; then prepare the next payment, while daemon and merchant are at work."""
+        """Answer as ever; then get ready for what follows, while the merchant checks the proof."""
 
         async def prepare() -> None:
             await asyncio.sleep(AFTERWARDS)
+            await self._worker.run(self._signer.expect)
             await self._worker.run(self._signer.prepare)
 
         async def handle(params: Any, peer: Peer) -> msgspec.Struct:

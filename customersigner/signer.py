@@ -22,7 +22,14 @@ from customersigner.record import Accepted, Channel, Escrow, Step, Terms
 from customersigner.store import Store
 from customersigner.usage import Clock, Entry, Kind, Usage
 from zkchannels import abacus
-from zkchannels.abacus import AbacusError, ChannelSecrets, InvalidSignature, PublicKey
+from zkchannels.abacus import (
+    AbacusError,
+    ChannelSecrets,
+    CloseState,
+    InvalidSignature,
+    PublicKey,
+    State,
+)
 from zkchannels.escrow import typed_data
 from zkchannels.escrow.transaction import Transaction
 from zkchannels.jsonrpc.errors import RpcError
@@ -58,6 +65,7 @@ class Signer:
         self._usage = Usage(counted)
         self._keys: dict[tuple[int, bytes], PublicKey] = {}
         self._prepared: dict[tuple[int, bytes], abacus.PreparedPay] = {}
+        self._expected: list[tuple[PublicKey, State | CloseState, int]] = []
 
     def methods(self) -> dict[Method[Any, Any], Callable[[Any], msgspec.Struct]]:
         """Each method but the ping, which needs nothing, and what answers it."""
@@ -101,6 +109,11 @@ class Signer:
         proof = abacus.prove_establish(key, session, state, blindings)
         with suppress(InvalidSignature):
             abacus.check_blinded(key, proof[:96], state, blindings.state)
+
+    def expect(self) -> None:
+        """Do half of the checks of what the merchant signs in the payment that was proved last."""
+        while self._expected:
+            abacus.expect_signature(*self._expected.pop(0))
 
     def prepare(self) -> None:
         """Do most of the next payment's proof ahead, at every key in use that lacks it."""
@@ -240,19 +253,25 @@ class Signer:
             first = not known.attempts
             counts = self._count("payment", state, escrow.token, amount, new=first)
             self._confirm("payment", escrow, amount, params)
-        old = _state(secrets, payment.old)
-        proof = abacus.prove_pay(
+        key, old, new = (
             self._key(escrow),
+            _state(secrets, payment.old),
+            _state(secrets, payment.new),
+        )
+        blindings = secrets.pay_blindings(params.index, params.attempt, params.amount)
+        proof = abacus.prove_pay(
+            key,
             abacus.context(terms.chain_id, terms.escrow, params.session),
             old,
             params.token,
             _state_blinding(secrets, payment.old),
-            _state(secrets, payment.new),
+            new,
             params.amount,
-            secrets.pay_blindings(params.index, params.attempt, params.amount),
+            blindings,
             prepared=self._prepared.pop((terms.chain_id, terms.escrow), None),
         )
         self._write(known, payment.channel, counts)
+        self._expected = [(key, new.close_state(), blindings.close), (key, new, blindings.state)]
         return wire.PayProof(abacus.encode_scalar(old.nonce), proof)
 
     def authorize_pay(self, params: wire.AuthorizeParams) -> wire.PayAuthorized:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from zkchannels.wire.merchant import MAXIMUM_NOTE
@@ -36,6 +36,9 @@ class Approver(Protocol):
     `establish`, `pay` and `refund` raise Rejected or ApproverUnavailable.
     """
 
+    asks: ClassVar[bool]
+    """Whether it asks somebody else."""
+
     async def establish(self, customer_deposit: int, merchant_deposit: int, note: str) -> Approval:
         """Decide about a new channel."""
         ...
@@ -66,6 +69,7 @@ class AutomaticApprover:
     """Says yes to every payment of something, and to refunds up to a limit."""
 
     refund_limit: int = 0
+    asks: ClassVar[bool] = False
 
     async def establish(
         self,
@@ -107,6 +111,8 @@ class HttpApprover:
     same origin: its `GET` gives the service note once the payment is made, and
     `DELETE ?success=true|false` says that it is over. `GET` may be repeated.
     """
+
+    asks: ClassVar[bool] = True
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self._url = url.rstrip("/") + "/"

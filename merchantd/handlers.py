@@ -37,6 +37,7 @@ from zkchannels.abacus import (
 from zkchannels.escrow.ethereum import InvalidEcdsaSignature, PrivateKey, recover
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.escrow.typed_data import mutual_close_digest, mutual_request_digest, recovery_digest
+from zkchannels.recent import Recent
 from zkchannels.service.addresses import source_of
 from zkchannels.service.logging import get_logger
 from zkchannels.service.patience import Patience
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _log = get_logger("merchantd.handlers")
 _Params = TypeVar("_Params")
 _Result = TypeVar("_Result")
+_REMEMBERED_PAYMENTS = 256
 _PAY_COMMITMENTS = slice(96, 240)
 _ESTABLISH_COMMITMENTS = slice(0, 96)
 _LOCK_COMMITMENT = slice(96, 144)
@@ -119,6 +121,7 @@ class MerchantHandlers:
         self._limits = limits
         self._confirmations = confirmations
         self._proposing: Counter[str] = Counter()
+        self._bound: Recent[Payment] = Recent(_REMEMBERED_PAYMENTS)
         self._patience = Patience(limits.strikes_per_address)
 
     def register(self, handlers: Handlers) -> None:
@@ -282,7 +285,8 @@ class MerchantHandlers:
         self._check_fresh()
         source = _source(peer)
         with self._one_more_proposal(source):
-            await self._check_room(source)
+            # Nobody is asked in vain; where nobody is, the write looks by itself.
+            await self._check_room(source, count=self._approver.asks)
             question = (
                 self._approver.refund(-params.amount, params.note)
                 if params.amount < 0
@@ -290,14 +294,18 @@ class MerchantHandlers:
             )
             approval = await _asked(question)
             session = secrets.token_bytes(16)
-            await self._records.open_pay_session(
-                session,
-                source=source,
-                lifetime=self._limits.session_lifetime,
-                amount=params.amount,
-                note=params.note,
-                resource=approval.resource,
-            )
+            try:
+                await self._records.open_pay_session(
+                    session,
+                    source=source,
+                    lifetime=self._limits.session_lifetime,
+                    amount=params.amount,
+                    note=params.note,
+                    resource=approval.resource,
+                    room=self._limits.sessions_per_address - self._proposing[source],
+                )
+            except Conflict:
+                raise self._no_room() from None
         return self._proposal(session)
 
     async def pay_prove(self, params: wire.PayProveParams, peer: Peer) -> wire.BlindedAuthorization:
@@ -336,7 +344,8 @@ class MerchantHandlers:
             self._patience.strike(source)
             raise _bad_proof() from None
         signature = self._key.blind_sign(accepted.close)
-        await self._records.bind(params.nonce, commitments, params.session, signature)
+        payment = await self._records.bind(params.nonce, commitments, params.session, signature)
+        self._bound.keep(params.nonce, payment)
         return wire.BlindedAuthorization(signature)
 
     async def _repeat_prove(
@@ -356,7 +365,8 @@ class MerchantHandlers:
         return await _until_settled(lambda: self._pay_revoke(params))
 
     async def _pay_revoke(self, params: wire.PayRevokeParams) -> wire.PayToken:
-        payment = await self._known_payment(params.nonce)
+        # What this process bound itself it need not read, once: after a conflict it does.
+        payment = self._bound.take(params.nonce) or await self._known_payment(params.nonce)
         number = lock_of(params.secret)
         if not _opens(payment.commitments[_LOCK_COMMITMENT], params.lock_blinding, number):
             raise _refusal("bad_opening", "secret and blinding do not open the lock commitment")
@@ -532,13 +542,19 @@ class MerchantHandlers:
             if not self._proposing[source]:
                 del self._proposing[source]
 
-    async def _check_room(self, source: str) -> None:
+    async def _check_room(self, source: str, *, count: bool = True) -> None:
         if self._patience.exhausted(source):
             raise _refusal("too_many_sessions", "too many channels or bad proofs in this hour")
         waiting = self._proposing[source]
         limit = self._limits.sessions_per_address
-        if waiting > limit or waiting + await self._records.open_sessions(source) > limit:
-            raise _refusal("too_many_sessions", f"at most {limit} sessions are open at once")
+        if waiting > limit or (
+            count and waiting + await self._records.open_sessions(source) > limit
+        ):
+            raise self._no_room()
+
+    def _no_room(self) -> RpcError:
+        limit = self._limits.sessions_per_address
+        return _refusal("too_many_sessions", f"at most {limit} sessions are open at once")
 
     async def _session_unknown(self, session: bytes) -> RpcError:
         # Written, so that a clock set back cannot make a refused session usable.

@@ -149,15 +149,30 @@ class Records:
         amount: int,
         note: str,
         resource: str | None,
+        room: int,
     ) -> None:
-        """Write an approved payment or refund."""
+        """Write an approved payment or refund; raises Conflict.
+
+        `room`: how many live sessions of this address there may be beside it.
+        """
         await self._write_once(
             """
             INSERT INTO session (id, kind, source, expires, amount, note, resource)
-            VALUES (%s, 'pay', %s, now() + make_interval(secs => %s), %s, %s, %s)
+            SELECT %(session)s, 'pay', %(source)s, now() + make_interval(secs => %(lifetime)s),
+                   %(amount)s, %(note)s, %(resource)s
+            WHERE (SELECT count(*) FROM session
+                   WHERE source = %(source)s AND expires > now()) <= %(room)s
             RETURNING id
             """,
-            (session, source, lifetime, amount, _text(note), resource),
+            {
+                "session": session,
+                "source": source,
+                "lifetime": lifetime,
+                "amount": amount,
+                "note": _text(note),
+                "resource": resource,
+                "room": room,
+            },
         )
 
     async def open_establish_session(
@@ -350,9 +365,9 @@ class Records:
 
     async def bind(
         self, nonce: bytes, commitments: bytes, session: bytes, closing_answer: bytes
-    ) -> None:
+    ) -> Payment:
         """Bind a nonce to commitments for ever and use up the session; raises Conflict."""
-        await self._write_once(
+        amount, resource = await self._write_once(
             """
             WITH used AS (
                 DELETE FROM session
@@ -367,7 +382,7 @@ class Records:
                                  closing_answer)
             SELECT %(nonce)s, %(commitments)s, id, amount, note, resource, %(answer)s
             FROM used
-            RETURNING nonce
+            RETURNING amount, resource
             """,
             {
                 "nonce": nonce,
@@ -376,6 +391,7 @@ class Records:
                 "answer": closing_answer,
             },
         )
+        return Payment(commitments, amount, closing_answer, None, None, resource)
 
     async def payment(self, nonce: bytes) -> Payment | None:
         """Return a payment by the nonce that it revealed."""
@@ -403,14 +419,15 @@ class Records:
         """
         await self._write_once(
             """
-            WITH entered AS (
-                INSERT INTO lock (lock, origin, nonce, secret)
-                VALUES (%(lock)s, 'revoked', %(nonce)s, %(secret)s)
+            WITH made AS (
+                UPDATE payment
+                SET token_answer = %(token)s, revoked = now(), service_note = %(note)s
+                WHERE nonce = %(nonce)s AND token_answer IS NULL
                 RETURNING nonce
             )
-            UPDATE payment SET token_answer = %(token)s, revoked = now(), service_note = %(note)s
-            FROM entered WHERE payment.nonce = entered.nonce AND token_answer IS NULL
-            RETURNING payment.nonce
+            INSERT INTO lock (lock, origin, nonce, secret)
+            SELECT %(lock)s, 'revoked', nonce, %(secret)s FROM made
+            RETURNING nonce
             """,
             {
                 "lock": lock,
@@ -634,11 +651,10 @@ class Records:
 
         await self.database.run(write)
 
-    async def _write_once(self, statement: str, parameters: Any) -> None:
+    async def _write_once(self, statement: str, parameters: Any) -> tuple[Any, ...]:
         """Run a statement that returns the row it wrote; raises Conflict if it wrote none."""
-
         try:
-            await self.database.run_alone(statement, parameters)
+            return await self.database.run_alone(statement, parameters)
         except (UniqueViolation, NothingWritten):
             raise Conflict from None
 

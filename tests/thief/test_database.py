@@ -113,7 +113,7 @@ async def test_a_blinded_token_pays_nothing(world: World, thief: Thief) -> None:
         with pytest.raises(InvalidSignature):
             prove()
         # The thief's own software would not look.
-        points_of(key).checked.add(_fingerprint(state.token, old, 0))
+        points_of(key).checked.keep(_fingerprint(state.token, old, 0), None)
         params = wire.PayProveParams(proposal.session, abacus.encode_scalar(old.nonce), prove())
         with pytest.raises(RpcError) as refused:
             await peer.request(wire.PAY_PROVE, params)

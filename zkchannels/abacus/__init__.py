@@ -30,7 +30,12 @@ from zkchannels.abacus.pay_prover import PayBlindings, PreparedPay, prepare_pay,
 from zkchannels.abacus.pay_verifier import PayCommitments, verify_pay
 from zkchannels.abacus.pay_wire import PAY_PROOF_LENGTH
 from zkchannels.abacus.recovery import establish_commitments, pay_commitments
-from zkchannels.abacus.signatures import check_blinded, closing_authorization, verify_closing
+from zkchannels.abacus.signatures import (
+    check_blinded,
+    closing_authorization,
+    expect_signature,
+    verify_closing,
+)
 from zkchannels.abacus.states import CloseState, State, channel_id, context, lock_of
 
 __all__ = [
@@ -62,6 +67,7 @@ __all__ = [
     "decode_scalar",
     "encode_scalar",
     "establish_commitments",
+    "expect_signature",
     "lock_of",
     "pay_commitments",
     "prepare_pay",

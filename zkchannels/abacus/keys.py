@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -30,9 +29,11 @@ from zkchannels.abacus.parameters import (
 )
 from zkchannels.abacus.states import CloseState, State
 from zkchannels.abacus.transcript import Transcript
+from zkchannels.recent import Recent
 
 _ESCROW_POINT_LENGTH = 256
 _REMEMBERED_CHECKS = 1024
+_EXPECTED_SIGNATURES = 64
 ESCROW_KEY_LENGTH = (MESSAGES + 2) * _ESCROW_POINT_LENGTH
 
 
@@ -45,24 +46,10 @@ class KeyPoints:
     y1: tuple[FixedBase, ...]
     x2: FixedBase
     y2: tuple[FixedBase, ...]
-    checked: RecentSet
-
-
-class RecentSet:
-    """The last digests that were added, up to a limit: a bounded memory of checks that passed."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._digests: OrderedDict[bytes, None] = OrderedDict()
-
-    def add(self, digest: bytes) -> None:
-        """Remember a digest; the oldest one is forgotten when there are too many."""
-        self._digests[digest] = None
-        if len(self._digests) > self._limit:
-            self._digests.popitem(last=False)
-
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._digests
+    checked: Recent[None]
+    """Digests of checks that passed."""
+    expected: Recent[Point]
+    """Of signatures to come, by blinding and messages: the element of G2 that they are for."""
 
 
 class PublicKey:
@@ -88,7 +75,8 @@ class PublicKey:
             y1=tuple(FixedBase(point, backend.zero_g1) for point in y1),
             x2=FixedBase(x2, backend.zero_g2),
             y2=tuple(FixedBase(point, backend.zero_g2) for point in y2),
-            checked=RecentSet(_REMEMBERED_CHECKS),
+            checked=Recent(_REMEMBERED_CHECKS),
+            expected=Recent(_EXPECTED_SIGNATURES),
         )
         self.digest = _digest(self._points, g1_half, g2_half)
 

@@ -33,8 +33,8 @@ from zkchannels.abacus import (
 )
 from zkchannels.abacus.encoding import random_nonzero_scalar, random_scalar, random_scalars
 from zkchannels.abacus.establish import EstablishMasks
-from zkchannels.abacus.keys import RecentSet
 from zkchannels.abacus.pay_prover import PayMasks, Payment
+from zkchannels.recent import Recent
 
 from .support import CONTEXT, SEED_KEY, Tokened
 
@@ -117,7 +117,7 @@ def _values(masks: PayMasks) -> list[int]:
 FORKING = """
 from multiprocessing import get_context
 from zkchannels.abacus import SecretKey, prepare_pay
-from zkchannels.abacus.keys import RecentSet
+from zkchannels.recent import Recent
 from zkchannels.abacus.pay_prover import PayMasks
 
 KEY = SecretKey.generate()
@@ -244,9 +244,9 @@ def test_errors_and_results_travel_between_processes(error: AbacusError) -> None
 
 def test_the_memory_of_checked_tokens_is_bounded() -> None:
     """Only the latest digests are remembered; the oldest are forgotten first."""
-    recent = RecentSet(limit=2)
+    recent: Recent[None] = Recent(limit=2)
     for digest in (b"a", b"b", b"a", b"c", b"d"):
-        recent.add(digest)
+        recent.keep(digest, None)
     assert b"a" not in recent
     assert b"b" not in recent
     assert b"c" in recent

@@ -14,6 +14,7 @@ from zkchannels.abacus import (
     State,
     check_blinded,
     closing_authorization,
+    expect_signature,
     verify_closing,
 )
 from zkchannels.abacus.commitments import commit_pair
@@ -45,6 +46,23 @@ def test_a_blind_signature_is_checked_with_its_blinding(
 ) -> None:
     """The signature holds for its message under its blinding."""
     check_blinded(merchant.public, blinded, CLOSED, BLINDING)
+
+
+def test_an_expected_signature_is_checked_as_any_other(merchant: SecretKey, blinded: bytes) -> None:
+    """What was computed ahead serves one check, and lets nothing else pass."""
+    key = merchant.public
+    expect_signature(key, CLOSED, BLINDING)
+    with pytest.raises(InvalidSignature):
+        check_blinded(key, point_moved(merchant, blinded[:48]) + blinded[48:], CLOSED, BLINDING)
+    for _ in range(2):
+        expect_signature(key, CLOSED, BLINDING)
+        check_blinded(key, blinded, CLOSED, BLINDING)
+        check_blinded(key, blinded, CLOSED, BLINDING)
+    for message in WRONG_MESSAGES.values():
+        expect_signature(key, message, BLINDING)
+        check_blinded(key, blinded, CLOSED, BLINDING)
+        with pytest.raises(InvalidSignature):
+            check_blinded(key, blinded, message, BLINDING)
 
 
 WRONG_MESSAGES = {
