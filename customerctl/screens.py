@@ -565,6 +565,17 @@ def _metrics(metrics: Result) -> list[Block]:
     return [Raw(metrics["text"])]
 
 
+def _reloaded(result: Result) -> list[Block]:
+    blocks: list[Block] = [
+        Line(f"✓ {name} is changed", "good", whole=True) for name in result["applied"]
+    ]
+    blocks += [
+        Line(f"! {name} changes when customerd is restarted", "warning", whole=True)
+        for name in result["restart"]
+    ]
+    return blocks or [Line("✓ the configuration is read; nothing differs", "good")]
+
+
 def _stopping(stopping: Result) -> list[Block]:
     return [Line(f"✓ customerd (pid {stopping['pid']}) is stopping", "good")]
 
@@ -658,5 +669,6 @@ _SCREENS: dict[str, Callable[[Result], list[Block]]] = {
     "token-list": _token_list,
     "token-revoke": _token_revoked,
     "metrics": _metrics,
+    "reload": _reloaded,
     "stop": _stopping,
 }

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from customerd import VERSION
 from zkchannels.service.configuration import ConfigurationError, load
+
+if TYPE_CHECKING:
+    from customerd.config import Settings
 
 DEFAULT_CONFIG = "/etc/customerd/customerd.toml"
 
@@ -19,9 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     from customerd.config import Settings  # noqa: PLC0415 - help need not pay for it
 
-    path = Path(options.config)
+    # Detached, the daemon reads it again from another working folder.
+    path = Path(options.config).absolute()
+
+    def read() -> Settings:
+        return load(Settings, path if path.exists() or options.explicit else None)
+
     try:
-        settings = load(Settings, path if path.exists() or options.explicit else None)
+        settings = read()
     except (ConfigurationError, OSError) as error:
         print(f"customerd: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -32,30 +41,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from zkchannels.service.detach import detach  # noqa: PLC0415
 
         return detach(
-            lambda: serve(settings),
+            lambda: serve(settings, read),
             pidfile=Path(options.pidfile),
             logfile=Path(options.logfile),
             timeout=options.timeout,
         )
-    return serve(settings)
+    return serve(settings, read)
 
 
-def serve(settings: object) -> int:
-    """Run the daemon until it is stopped."""
+def serve(settings: Settings, read: Callable[[], Settings]) -> int:
+    """Run the daemon until it is stopped; `read` reads the settings again."""
     from customerd.app import Daemon  # noqa: PLC0415
-    from customerd.config import Settings  # noqa: PLC0415
     from zkchannels.service.logging import configure, get_logger  # noqa: PLC0415
     from zkchannels.service.notify import Notifier  # noqa: PLC0415
     from zkchannels.service.process import keep_memory_private  # noqa: PLC0415
     from zkchannels.service.secretfile import SecretFileError  # noqa: PLC0415
     from zkchannels.service.sockets import AlreadyRunning, SocketError  # noqa: PLC0415
 
-    assert isinstance(settings, Settings)
     keep_memory_private()
     configure("customerd", level=settings.log_level)
 
     async def run() -> int:
-        return await Daemon(settings, Notifier.from_environment()).run()
+        return await Daemon(settings, Notifier.from_environment(), read=read).run()
 
     try:
         return asyncio.run(run())

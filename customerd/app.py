@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,8 @@ from customerd.operations.run import Surroundings
 from customerd.operations.runner import Runner
 from customerd.recovery import start
 from customerd.recovery.journal import Journal
+from customerd.reloading import changed, merged
+from customerd.rpc import methods
 from customerd.rpc.gate import Gate, verdict
 from customerd.rpc.handover import Handover
 from customerd.rpc.monitor import Monitor
@@ -39,7 +41,8 @@ from zkchannels.chain.client import ChainClient
 from zkchannels.chain.store import COMPONENT as CHAIN
 from zkchannels.jsonrpc.peer import Handlers, Peer
 from zkchannels.jsonrpc.server import Server, serve
-from zkchannels.service.logging import get_logger, tell_missing
+from zkchannels.service.configuration import ConfigurationError
+from zkchannels.service.logging import get_logger, set_level, tell_missing
 from zkchannels.service.notify import Notifier
 from zkchannels.service.secretfile import SecretFileError
 from zkchannels.service.sockets import (
@@ -70,8 +73,12 @@ Mode = Literal["starting", "standby", "safe", "ready", "stopping"]
 class Daemon:
     """Everything the daemon consists of; `run` returns its exit code."""
 
-    def __init__(self, settings: Settings, notifier: Notifier) -> None:
+    def __init__(
+        self, settings: Settings, notifier: Notifier, *, read: Callable[[], Settings]
+    ) -> None:
+        """`read` reads the settings again; it raises ConfigurationError."""
         self._settings = settings
+        self._read = read
         self._notifier = notifier
         self._stop = asyncio.Event()
         self._asked_to_stop = False
@@ -86,6 +93,7 @@ class Daemon:
         self._up = False
         self._holdings = ""
         self._standing_by = False
+        self._standby = ""
         self._database = LeasedDatabase(
             settings.database.dsn,
             application_name="customerd",
@@ -140,11 +148,9 @@ class Daemon:
                 tokens=self._tokens,
                 monitor=self._monitor,
                 patience=self._patience,
-                first_block=settings.chain.first_block,
-                history_patience=settings.chain.history_patience,
+                settings=lambda: self._settings,
+                reload=self.reload,
                 native_symbol=settings.chain.symbol,
-                margin=settings.chain.margin,
-                fee_cap=settings.chain.fee_cap,
                 mode=lambda: self.mode,
                 stop=self._stop_for_good,
                 started=self._started,
@@ -175,6 +181,34 @@ class Daemon:
         coming = self._starting if condition.kind == "not_ready" else self._restarted
         return max(0.0, self._until - time.monotonic()) if coming else 0.0
 
+    def reload(self) -> methods.Reloaded:
+        """Read the settings again and apply what can be; raises ConfigurationError."""
+        running = self._up or self._standing_by
+        if running:
+            self._notifier.reloading()
+        try:
+            before, wanted = self._settings, self._read()
+            self._settings = settings = merged(before, wanted)
+            set_level(settings.log_level)
+            self._merchants.use(settings.merchant)
+            self._gateway.use(settings.signer)
+            self._watcher.use(settings)
+            self._runner.use(settings)
+        finally:
+            if running:
+                self._notifier.ready(self._status())
+        result = methods.Reloaded(
+            applied=changed(before, settings), restart=changed(settings, wanted)
+        )
+        log.info("reloaded", applied=result.applied, restart=result.restart)
+        return result
+
+    def _reload_quietly(self) -> None:
+        try:
+            self.reload()
+        except ConfigurationError as error:
+            log.error("not_reloaded", reason=str(error))
+
     async def _compare(self, gateway: Gateway) -> None:
         await compare_all(gateway, self._store, self._watcher.guard_address)
         await self._runner.read_held()
@@ -200,6 +234,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_quietly)
         passed, settings = passed_fds(), self._settings.sockets
         given = passed.listening
         self._restarted = self._handover.receive(passed.stored)
@@ -356,7 +391,8 @@ class Daemon:
         if not self._standing_by:
             self._standing_by = True
             self._held_up()
-            self._notifier.ready(f"standing by: {held}")
+            self._standby = f"standing by: {held}"
+            self._notifier.ready(self._standby)
             log.warning("standing_by", holder=held.holder)
 
     async def _renew_lease(self) -> None:
@@ -459,6 +495,8 @@ class Daemon:
     def _status(self) -> str:
         if self._stop.is_set():
             return "stopping"
+        if not self._up:
+            return self._standby
         return describe(
             Facts(
                 missing=self._gate.missing(),

@@ -169,5 +169,5 @@ class Settings(Section, frozen=True):
     backup: BackupSettings = msgspec.field(default_factory=BackupSettings)
     guard: GuardSettings = msgspec.field(default_factory=GuardSettings)
     tokens: TokenSettings = msgspec.field(default_factory=TokenSettings)
-    log_level: str = "info"
-    """The least level that is logged: "debug", "info", "warning" or "error"."""
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    """The least level that is logged."""

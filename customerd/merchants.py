@@ -77,6 +77,11 @@ class Merchants:
         self._wake = asyncio.Event()
         self._allowed = False
 
+    def use(self, settings: MerchantSettings) -> None:
+        """Go by other settings from now on; the file of certificates is read again."""
+        self._settings = settings
+        self._tls = None
+
     def allow(self) -> None:
         """Let sessions be opened: a signer is attached."""
         self._allowed = True

@@ -25,7 +25,7 @@ GROUPS = {
     "Recovery": ("recover", "backup", "restore"),
     "Signer": ("signer-status", "signer-pair", "signer-address", "signer-forget"),
     "Tokens": ("token-create", "token-list", "token-revoke", "token-restrict"),
-    "Daemon": ("getinfo", "metrics", "logs", "stop", "rpc", "help"),
+    "Daemon": ("getinfo", "metrics", "logs", "reload", "stop", "rpc", "help"),
 }
 
 POSITIONAL = {

@@ -7,12 +7,13 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
 from customerd.channels import queries as channels
 from customerd.channels.record import Channel
+from customerd.config import Settings
 from customerd.operations import close, establish, pay
 from customerd.operations import queries as operations
 from customerd.operations.queries import OperationEnded, OperationRow
@@ -74,6 +75,10 @@ class Runner:
         self._started = asyncio.Event()
         self._rests = Rests()
         self._look = asyncio.Event()
+
+    def use(self, settings: Settings) -> None:
+        """Go by other settings in every operation that is taken up from now on."""
+        self._around = replace(self._around, settings=settings)
 
     @property
     def unfinished(self) -> int:

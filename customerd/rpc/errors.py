@@ -36,6 +36,7 @@ ERRORS = ErrorKinds(
         "backup_unusable": "the backup cannot be read or written, is damaged, or does not fit",
         "wrong_wallet": "the backup belongs to another wallet than the attached signer's",
         "not_empty": "a backup is restored into an empty database only",
+        "invalid_configuration": "the configuration cannot be read; nothing was changed",
         "forbidden": "the token does not allow this, or is not valid (any more)",
         "rate_limited": "the token allows no more calls for a moment",
         "spending_limit": "the payment is more than the token's spending limit leaves",

@@ -482,6 +482,13 @@ class Granted(Result, frozen=True):
     expires: int | None
 
 
+class Reloaded(Result, frozen=True):
+    """What differs from before, as "section.key"."""
+
+    applied: Annotated[list[str], Meta(description="Settings that hold from now on.")]
+    restart: Annotated[list[str], Meta(description="Settings that the next start brings.")]
+
+
 class Stopping(Result, frozen=True):
     """The daemon ends after this answer."""
 
@@ -976,6 +983,15 @@ METRICS = Method(
     grant="read",
     example=NoParams(),
 )
+RELOAD = Method(
+    "reload",
+    NoParams,
+    Reloaded,
+    summary="Read the configuration again, and apply what can change while the daemon runs.",
+    errors=("invalid_configuration",),
+    needs="nothing",
+    example=NoParams(),
+)
 STOP = Method(
     "stop",
     NoParams,
@@ -1033,6 +1049,7 @@ METHODS: tuple[Method[Any, Any], ...] = (
     SIGNER_ADDRESS,
     SIGNER_FORGET,
     METRICS,
+    RELOAD,
     STOP,
     HELP,
     DISCOVER,

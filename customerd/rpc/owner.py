@@ -21,6 +21,7 @@ from customerd import VERSION
 from customerd.channels import queries as channels
 from customerd.channels.escrows import escrows as all_escrows
 from customerd.channels.record import PAYABLE, Channel, Escrow, Status
+from customerd.config import Settings
 from customerd.merchants import (
     InvalidMerchantAddress,
     MerchantAddress,
@@ -61,6 +62,7 @@ from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import STOPPING, ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method, openrpc
 from zkchannels.jsonrpc.peer import Call, Handlers, Peer, current_call
+from zkchannels.service.configuration import ConfigurationError
 from zkchannels.service.logging import also_about, get_logger
 from zkchannels.service.sockets import peer_credentials
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
@@ -111,12 +113,10 @@ class Parts:
     monitor: Monitor
     patience: Callable[[str], float]
     """How long a call with these needs waits for what is just coming, instead of being refused."""
-    first_block: int
-    history_patience: float
-    """Seconds that reading the chain's history may take within one call."""
+    settings: Callable[[], Settings]
+    """The settings as they are now."""
+    reload: Callable[[], methods.Reloaded]
     native_symbol: str
-    margin: float
-    fee_cap: int
     mode: Callable[[], Literal["starting", "standby", "safe", "ready", "stopping"]]
     stop: Callable[[], None]
     started: float
@@ -179,6 +179,7 @@ class Owner:
             methods.SIGNER_ADDRESS.name: self._signers.address,
             methods.SIGNER_FORGET.name: self._signers.forget,
             methods.METRICS.name: self.metrics,
+            methods.RELOAD.name: self.reload,
             methods.STOP.name: self.stop,
             methods.HELP.name: self.help,
             methods.DISCOVER.name: self.discover,
@@ -561,11 +562,11 @@ class Owner:
                 )
             except NotAnEscrow as error:
                 raise failure("invalid_address", str(error)) from None
-        if escrow.delay < DELAY_IN_MARGINS * self._parts.margin:
+        if escrow.delay < DELAY_IN_MARGINS * self._parts.settings().chain.margin:
             raise failure(
                 "policy_refused",
                 f"the escrow gives {escrow.delay} s to answer; the configured margin asks for "
-                f"{DELAY_IN_MARGINS * self._parts.margin:.0f} s",
+                f"{DELAY_IN_MARGINS * self._parts.settings().chain.margin:.0f} s",
             )
         if (welcome.chain_id, welcome.unit, welcome.delay, welcome.token, welcome.g1_half) != (
             escrow.chain_id,
@@ -601,7 +602,7 @@ class Owner:
         if account is None:
             raise failure("safe_mode", "no signer is attached")
         fees = await self._parts.watcher.fees()
-        if fees.base_fee + fees.tip > self._parts.fee_cap:
+        if fees.base_fee + fees.tip > self._parts.settings().chain.fee_cap:
             raise failure("fee_too_high", "the chain's fee per gas is above the configured limit")
         gas = (GAS["open"] if escrow.token == ZERO_ADDRESS else GAS["open_token"]) + GAS["close"]
         needed = gas * (2 * fees.base_fee + fees.tip)
@@ -965,6 +966,15 @@ class Owner:
         """End the daemon once this answer is on its way."""
         asyncio.get_running_loop().call_soon(self._parts.stop)
         return methods.Stopping(pid=os.getpid())
+
+    def reload(self, _params: methods.NoParams, _peer: Peer) -> methods.Reloaded:
+        """Read the configuration again and apply what can be."""
+        try:
+            return self._parts.reload()
+        except ConfigurationError as error:
+            raise failure(
+                "invalid_configuration", str(error), hint="everything is as it was before"
+            ) from None
 
     def help(self, params: methods.HelpParams, _peer: Peer) -> methods.Help:
         """Explain one method or all."""

@@ -142,7 +142,9 @@ class Recoveries:
             channels.insert_escrow(writes, escrow)
             await store.write(writes)
             await self._in_time(
-                discover.read_history(watcher, escrow.escrow, since=self._parts.first_block)
+                discover.read_history(
+                    watcher, escrow.escrow, since=self._parts.settings().chain.first_block
+                )
             )
             places.append((address.host, address.port, escrow))
             only = escrow.escrow
@@ -173,7 +175,7 @@ class Recoveries:
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._parts.history_patience):
+            async with asyncio.timeout(self._parts.settings().chain.history_patience):
                 return await work
         except TimeoutError:
             raise failure(
@@ -293,7 +295,7 @@ class Recoveries:
         known = await all_escrows(self._parts.store.database)
         await self._parts.watcher.reload_escrows()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._parts.history_patience):
+            async with asyncio.timeout(self._parts.settings().chain.history_patience):
                 for escrow, block in since.items():
                     if bytes.fromhex(escrow) in known:
                         await discover.read_history(

@@ -127,6 +127,10 @@ class Gateway:
         self.completed_states: dict[bytes, int] = {}
         """By channel the newest state whose pay token the signer had checked when compared."""
 
+    def use(self, settings: SignerSettings) -> None:
+        """Go by other settings from now on."""
+        self._settings = settings
+
     @property
     def ready(self) -> bool:
         """Whether requests that spend may be made."""

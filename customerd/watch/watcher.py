@@ -169,6 +169,17 @@ class Watcher:
             "alarms": Pulse(),
         }
 
+    def use(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self._settings = settings
+        self._policy = FeePolicy(
+            tip_floor=settings.chain.tip_floor, max_fee_cap=settings.chain.fee_cap
+        )
+        for lane in self._lanes():
+            lane.use(self._policy)
+        self.follower.use(poll=settings.chain.poll, stale_after=settings.chain.stale_after)
+        self.kick_all()
+
     # -- what others ask ----------------------------------------------------------------------
 
     @property

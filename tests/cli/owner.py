@@ -526,6 +526,9 @@ class Owner:
             text="# TYPE customerd_channels gauge\ncustomerd_channels 1\n# EOF\n"
         )
 
+    def _reload(self, _params: methods.NoParams, _peer: Peer) -> methods.Reloaded:
+        return methods.Reloaded(applied=["log_level"], restart=["database.dsn"])
+
     def _stop(self, _params: methods.NoParams, _peer: Peer) -> methods.Stopping:
         self._loop.call_soon(self._main.cancel)
         return methods.Stopping(pid=4242)

@@ -153,6 +153,14 @@ def test_metrics_are_printed_as_they_are(owner: Owner, customerctl: Customerctl)
     assert customerctl.run("metrics").stdout.endswith("customerd_channels 1\n# EOF\n")
 
 
+def test_reload_names_what_holds_and_what_waits(owner: Owner, customerctl: Customerctl) -> None:
+    """`reload` shows each setting that differs, and whether it needs a restart."""
+    done = customerctl.run("reload")
+    assert done.stdout == (
+        "✓ log_level is changed\n! database.dsn changes when customerd is restarted\n"
+    )
+
+
 def test_stop_says_who_stops(owner: Owner, customerctl: Customerctl) -> None:
     """`stop` ends the daemon and names its process."""
     done = customerctl.run("stop")

@@ -136,6 +136,12 @@ class Follower:
         """Whether final blocks were replaced, and the chain that did it is not final itself yet."""
         return self._broken is not None
 
+    def use(self, *, poll: float, stale_after: float) -> None:
+        """Look more or less often from now on, and judge the head's age otherwise."""
+        self._poll = poll
+        self._stale_after = stale_after
+        self.look()
+
     def look(self) -> None:
         """Look at the chain now instead of at the next wake-up."""
         self._wake.set()

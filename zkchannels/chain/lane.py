@@ -115,6 +115,10 @@ class Lane:
         self._taken: set[tuple[int, int]] = set()
         self._head = 0
 
+    def use(self, policy: FeePolicy) -> None:
+        """Offer other fees from now on."""
+        self._policy = policy
+
     # -- for operations and the watcher -----------------------------------------------------------
 
     async def submit(
