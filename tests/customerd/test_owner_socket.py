@@ -100,7 +100,7 @@ def test_the_gate_decides_from_what_a_method_needs(alone: Alone, method: Any) ->
     except RpcError as error:
         assert isinstance(error.data, dict)
         expected = {
-            "nothing": ("not_found",),
+            "nothing": ("not_found", "invalid_address"),
             "database": ("not_found",),
             "chain": ("chain_unavailable",),
             "signer": ("chain_unavailable",),

@@ -83,6 +83,20 @@ EVENTS = (
         "Their operations go on at the next start, which also answers those who wait.",
     ),
     Event(
+        "reloaded",
+        "40fdfa39cae545d6af3c9e9e1828f225",
+        _DAEMON,
+        "The configuration was read again",
+        "Changed at once: @APPLIED@. With the next start: @RESTART@.",
+    ),
+    Event(
+        "not_reloaded",
+        "f59dc7f5e9fb4f649ef7234f71dcfbdc",
+        _DAEMON,
+        "The configuration could not be read again",
+        "@REASON@. Everything goes on as it was before; correct the file and reload once more.",
+    ),
+    Event(
         "secret_file_not_usable",
         "4b57f5453e174bffabdfb6df7555c72c",
         _DAEMON,
