@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.customerd.conftest import Alone
+from tests.flow.world import World
 from tests.service.manager import Managed
+from zkchannels.devnet.network import Network
+from zkchannels.devnet.postgres import THROWAWAY, Cluster
+from zkchannels.devnet.service import Service
 
 _NUMBERS = itertools.count(1)
 
@@ -40,6 +44,46 @@ class Supervised(Alone):
             store=store,
             watchdog=watchdog,
         )
+
+
+class KeptNetwork(Network):
+    """A network whose daemon is under a manager that keeps its connections."""
+
+    daemon: Managed
+
+    def program(self, program: str, name: str = "") -> list[str]:
+        """The daemon can be made to hang in its commits."""
+        if program == "customerd":
+            return [sys.executable, "-m", "tests.service.hanging", "commits"]
+        return super().program(program, name)
+
+    def new_service(self, name: str, command: list[str], *, log: Path) -> Service:
+        """Put the daemon, and nothing else, under the manager."""
+        if name != "customerd":
+            return super().new_service(name, command, log=log)
+        managed = Managed(
+            name, command, log=log, sockets={"customerd.socket": self.socket}, store=64
+        )
+        self._stack.callback(managed.close)
+        return managed
+
+
+@pytest.fixture(scope="session")
+def kept_network(memory_directory: Path, postgres_cluster: Cluster) -> Iterator[KeptNetwork]:
+    """One network for all tests of restarts under payments."""
+    directory = memory_directory / "kept"
+    with KeptNetwork(
+        directory, postgres=THROWAWAY, cluster=postgres_cluster, merchants=("coffee",)
+    ) as network:
+        yield network
+
+
+@pytest.fixture
+def kept_world(kept_network: KeptNetwork) -> World:
+    """The network with everything running and the daemon ready."""
+    world = World(kept_network, prefix=f"k{next(_NUMBERS)}")
+    world.everything_runs()
+    return world
 
 
 @pytest.fixture
