@@ -8,7 +8,7 @@ from tests.flow.world import World
 from tests.systemd.network import TESTS, BoxedNetwork, interpreter
 from tests.systemd.waiting import answered, journal_of, until
 
-WATCHDOG = "2s"
+WATCHDOG = "1s"
 
 
 def run_hanging(network: BoxedNetwork, part: str) -> None:
@@ -99,15 +99,15 @@ def test_a_daemon_that_fails_and_fails_does_not_take_its_socket_along(
     )
     with journal_of(network.box, "--unit=customerd.service") as wait:
         network.box.shell("systemctl", "start", "--no-block", "customerd.service")
-        wait("restart counter is at 12")
+        wait("restart counter is at 8")
     assert network.listening.running
     network.remove_drop_in("customerd.service")
     assert answered(lambda: network.rpc("getinfo"))["mode"] in ("starting", "safe", "ready")
     assert network.listening.running
 
 
-def test_a_wrong_configuration_is_told_and_costs_little(network: BoxedNetwork) -> None:
-    """With a client waiting it is tried once in a second, not as fast as it fails."""
+def test_a_wrong_configuration_is_told(network: BoxedNetwork) -> None:
+    """The journal names the mistake; the socket stays, and who waits is answered in the end."""
     network.daemon.stop()
     right = network.config.read_text()
     network.config.write_text(right + "[chian]\n")
@@ -115,7 +115,7 @@ def test_a_wrong_configuration_is_told_and_costs_little(network: BoxedNetwork) -
         with journal_of(network.box, "--unit=customerd.service") as wait:
             network.box.shell("systemctl", "start", "--no-block", "customerd.service")
             wait("chian is not known; did you mean chain?")
-            wait("restart counter is at 2")
+            wait("restart counter is at 1")
         assert network.listening.running
     finally:
         network.config.write_text(right)

@@ -15,6 +15,8 @@ from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 
 T = TypeVar("T")
 PATIENCE = 60.0
+PAUSE = 0.05
+_NEVER = threading.Event()
 
 
 def until(look: Callable[[], T | None]) -> T:
@@ -26,6 +28,7 @@ def until(look: Callable[[], T | None]) -> T:
             return found
         if time.monotonic() > deadline:
             raise AssertionError("it does not come to that")
+        _NEVER.wait(PAUSE)
 
 
 def answered(ask: Callable[[], T]) -> T:
