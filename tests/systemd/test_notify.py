@@ -76,7 +76,7 @@ def test_a_daemon_that_hangs_is_restarted_and_goes_on(world: World, part: str) -
     assert done["status"] == "done"
     assert world.balances(label) == (750_000_000, 250_000_000)
     said = [line["MESSAGE"] for line in network.daemon.journal("--lines=200")]
-    assert any("Watchdog timeout" in line for line in said)
+    assert any("Watchdog timeout" in text for text in said)
 
 
 def test_a_killed_daemon_is_back_for_who_waits(network: BoxedNetwork) -> None:
@@ -120,3 +120,29 @@ def test_a_wrong_configuration_is_told(network: BoxedNetwork) -> None:
     finally:
         network.config.write_text(right)
     assert answered(lambda: network.rpc("getinfo"))["pid"]
+
+
+def test_a_reload_is_done_when_systemctl_returns(network: BoxedNetwork) -> None:
+    """`systemctl reload` applies what can change; what cannot be read fails and changes nothing."""
+    right = network.config.read_text()
+    before = network.daemon.pid
+
+    def told() -> list[str]:
+        return [line["MESSAGE"] for line in network.daemon.journal("--lines=30")]
+
+    try:
+        network.config.write_text(right + '[signer]\nrequest_timeout = "7s"\n')
+        network.box.shell("systemctl", "reload", "customerd.service")
+        # It is in force: nothing is left to apply.
+        assert network.rpc("reload")["applied"] == []
+        assert any("signer.request_timeout is changed" in text for text in told())
+        network.config.write_text(right + "[chian]\n")
+        failed = network.box.shell("systemctl", "reload", "customerd.service", check=False)
+        assert failed.returncode != 0
+        assert any("chian is not known; did you mean chain?" in text for text in told())
+        assert network.rpc("getinfo")["mode"] == "ready"
+        assert network.daemon.running
+    finally:
+        network.config.write_text(right)
+    network.box.shell("systemctl", "reload", "customerd.service")
+    assert network.daemon.pid == before
