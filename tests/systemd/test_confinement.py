@@ -145,6 +145,15 @@ def test_the_units_verify(network: BoxedNetwork) -> None:
     assert (done.stdout, done.stderr) == ("", "")
 
 
+def test_every_manual_page_that_a_unit_names_is_there() -> None:
+    """`systemctl help` finds what the units promise."""
+    pages = {path.name for path in (UNITS.parent / "man").iterdir()}
+    for path in sorted(UNITS.rglob("*.s[eo]*")):
+        named = re.findall(r"man:([\w.-]+)\((\d)\)", path.read_text())
+        assert named, path
+        assert {f"{name}.{section}" for name, section in named} <= pages, path
+
+
 def test_the_template_differs_in_names_alone() -> None:
     """An instance is confined, watched and restarted as the daemon of the host's own wallet is."""
 
