@@ -50,8 +50,10 @@ class Doors(Alone):
         return str(self.rpc("token-create", methods=list(names), **more)["token"])
 
 
-@pytest.mark.parametrize("name", ["monitor.pem", "signer-link.pem"])
-@pytest.mark.parametrize("content", ["open to others", "nonsense", "no key"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("monitor.pem", "open to others"), ("monitor.pem", "nonsense"), ("signer-link.pem", "no key")],
+)
 def test_a_certificate_that_cannot_be_used_is_told(
     memory_directory: Path, name: str, content: str
 ) -> None:
