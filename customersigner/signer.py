@@ -152,6 +152,7 @@ class Signer:
             self._key(escrow), state, stated.signature
         ):
             raise _bad_signature()
+        self._require_own(escrow, secrets, step, proved, params.proved)
         accepted = Accepted(step, previous, lock, stated.signature, stated.guard, b"")
         accepted = replace(accepted, permit=self._permit(terms, accepted))
         self._store.put(
@@ -166,6 +167,36 @@ class Signer:
             )
         )
         return wire.Done()
+
+    def _require_own(
+        self,
+        escrow: Escrow,
+        secrets: ChannelSecrets,
+        old: Step,
+        new: Step | None,
+        stated: wire.ProvedWith | None,
+    ) -> None:
+        """Raise unless a proof that the daemon tells of left this wallet.
+
+        What was proved passed the policy then, and is finished without asking it again: a daemon
+        that could name payments of its own here would be bound by no limit.
+        """
+        if new is not None and stated is not None:
+            shown = (stated.state_commitment, stated.close_commitment, stated.lock_commitment)
+            if shown != self._commitments(escrow, secrets, old, new):
+                raise _foreign()
+
+    def _commitments(
+        self, escrow: Escrow, secrets: ChannelSecrets, old: Step, new: Step
+    ) -> tuple[bytes, bytes, bytes]:
+        """The commitments to state, close state and lock in the proof of a payment."""
+        made = abacus.pay_commitments(
+            self._key(escrow),
+            secrets.lock(old.index, old.attempt),
+            _state(secrets, new),
+            secrets.pay_blindings(new.index, new.attempt, new.amount),
+        )
+        return made.state, made.close, made.lock
 
     def register_escrow(self, params: wire.EscrowParams) -> wire.Done:
         """Check a merchant's key once and keep it for this escrow for good."""
@@ -384,7 +415,7 @@ class Signer:
 
     def _recognised(self, known: Channel, params: wire.RecoverPayParams) -> Step:
         secrets = self._secrets(params.channel)
-        key = self._key(self._escrow(known.terms.chain_id, known.terms.escrow))
+        escrow = self._escrow(known.terms.chain_id, known.terms.escrow)
         stated = (params.state_commitment, params.close_commitment, params.lock_commitment)
         steps = decide.recoverable(
             known, index=params.index, operation=params.operation, amount=params.amount
@@ -396,13 +427,7 @@ class Signer:
             assert old is not None
             if step.amount != params.amount:
                 continue
-            made = abacus.pay_commitments(
-                key,
-                secrets.lock(old.index, old.attempt),
-                _state(secrets, step),
-                secrets.pay_blindings(step.index, step.attempt, step.amount),
-            )
-            if (made.state, made.close, made.lock) == stated:
+            if self._commitments(escrow, secrets, old, step) == stated:
                 return step
         raise _foreign()
 

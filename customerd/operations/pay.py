@@ -13,7 +13,7 @@ from customerd.operations.confirm import ask_signer
 from customerd.operations.queries import AttemptRow
 from customerd.operations.run import Interrupted, Refused, Run, merchant_says, storable
 from customerd.recovery import queries as recovery
-from customerd.signing.compare import authorize_close, catch_up
+from customerd.signing.compare import COMMITMENTS, authorize_close, catch_up
 from customerd.store.events import Change
 from customerd.store.writes import Writes
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
@@ -26,8 +26,6 @@ from zkchannels.wire.errors import kind_of
 
 log = get_logger("customerd.operations")
 
-_COMMITMENTS = slice(96, 240)
-"""Where a pay proof has its three commitments."""
 _IN_FLIGHT = (Status.PROVED, Status.REVOKING)
 _CLOSED_BEFORE = ("wrong_status", "the channel was closed before the payment was bound")
 _FORGED = (
@@ -420,7 +418,7 @@ async def _end_by_record(run: Run, channel: Channel, attempt: AttemptRow) -> Non
             )
         except RpcError as error:
             raise Interrupted(error.message) from None
-    ours = attempt.proof[_COMMITMENTS]
+    ours = attempt.proof[COMMITMENTS]
     if ours != shown.state_commitment + shown.close_commitment + shown.lock_commitment:
         raise Refused("rejected_by_merchant", "another payment was made instead of this one")
     await _is_done(run, receipt=shown.token is not None)

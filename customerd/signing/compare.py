@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = get_logger("customerd.signing")
 
 PAGE = 500
+COMMITMENTS = slice(96, 240)
+"""Where a pay proof has its three commitments: to state, close state and lock."""
 
 
 class Verdict(Enum):
@@ -213,7 +215,7 @@ async def _fast_forward(gateway: Gateway, store: Store, local: Local, escrow: Es
     assert reached is not None, "an authorized state was proved"
     proved = None
     if flight is not None and flight.index == state.index + 1:
-        proved = await _proved(store, channel, flight.index)
+        proved = _with_commitments(await _proved(store, channel, flight.index), flight)
     log.warning("signer_fast_forwarded", channel=channel.label, index=state.index)
     await gateway.request_uncompared(
         wire.ADOPT,
@@ -249,6 +251,19 @@ async def _proved(store: Store, channel: Channel, index: int) -> wire.Proved | N
         """,
         {"channel": channel.channel, "index": index},
         row=wire.Proved,
+    )
+
+
+def _with_commitments(proved: wire.Proved | None, flight: AttemptRow) -> wire.ProvedWith | None:
+    """Return the attempt in flight with what its proof shows of it."""
+    if proved is None or (proved.index, proved.attempt) != (flight.index, flight.attempt):
+        return None
+    shown = flight.proof[COMMITMENTS]
+    return wire.ProvedWith(
+        **msgspec.structs.asdict(proved),
+        state_commitment=shown[:48],
+        close_commitment=shown[48:96],
+        lock_commitment=shown[96:],
     )
 
 

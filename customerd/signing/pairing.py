@@ -11,6 +11,7 @@ import time
 import msgspec
 
 from customerd.store.events import Change, Store
+from customerd.store.lease import CHANNEL
 from zkchannels.service.tls import fingerprint_of
 from zkchannels.wire import pairing as wire
 
@@ -147,6 +148,7 @@ class Pairing:
                 msgspec.structs.asdict(signer),
             )
             change.event("signer", "paired", identity=identity.hex())
+            await _tell_standby(change)
 
         await self._store.change(body)
         self._offer, self.paired = None, signer
@@ -158,7 +160,13 @@ class Pairing:
             await change.execute("delete from pairing_offer")
             if await change.execute("delete from paired_signer"):
                 change.event("signer", "forgotten")
+                await _tell_standby(change)
 
         await self._store.change(body)
         forgotten, self._offer, self.paired = self.paired, None, None
         return forgotten
+
+
+async def _tell_standby(change: Change) -> None:
+    """Wake a daemon that stands by, which lets in the paired signer to tell it so."""
+    await change.execute("select pg_notify(%(channel)s, '')", {"channel": CHANNEL})

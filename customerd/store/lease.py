@@ -25,7 +25,7 @@ RELEASE_WITHIN = 2.0
 """Seconds that the end of a daemon waits for a server that may hang, to give the lease up."""
 
 CHANNEL = "customerd"
-"""Notified when a lease is given up."""
+"""Notified when a lease is given up, and when a standby should look at the database again."""
 
 
 class LeaseHeld(Exception):

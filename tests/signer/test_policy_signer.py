@@ -14,11 +14,13 @@ from customersigner.signer import Signer
 from customersigner.store import Store
 from customersigner.usage import DAY, HOUR, Clock
 from tests.signer.support import CHAIN, ESCROW, TOKEN, UNIT, Channel, Desk, Merchant
+from tests.signer.test_signer import adoption, proved_with
 from zkchannels.amounts import Asset
 from zkchannels.escrow import calls
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.wire import signer as wire
+from zkchannels.wire.errors import kind_of
 
 ETHER = Asset("ETH", 18, 1)
 
@@ -102,6 +104,27 @@ async def test_payments_of_all_channels_fill_one_window(make: Make) -> None:
     assert await used(desk, "policy-hour-limit", "payments") == ETHER.format(100 * UNIT)
     desk.steady += HOUR + 1
     await second.pay(100)
+
+
+async def test_no_payment_is_smuggled_in_as_one_that_was_proved(make: Make) -> None:
+    """A daemon that tells of a proof has to show it: only what left this wallet is adopted."""
+    desk = make(Policy())
+    channel = await desk.channel()
+    await channel.establish()
+    small, _ = await channel.prove_pay(5)
+    desk.set_policy(units(payment=10, hour=10, confirm_above=5))
+    record = await channel.record()
+    wanted = channel.pay_params(900, 1)
+    told = wire.Proved(wanted.index, wanted.attempt, wanted.operation, wanted.amount)
+    for proof in (small.proof, bytes(240)):
+        with pytest.raises(RpcError) as caught:
+            await desk.call(wire.ADOPT, adoption(record, proved=proved_with(told, proof)))
+        assert kind_of(caught.value) == "foreign"
+    assert await policy_of(desk, wire.PAY_PROVE, wanted) == "policy-payment-limit"
+    assert await channel.record() == record
+    # What was proved is finished, also by a signer that forgot it and is told of it.
+    await desk.call(wire.ADOPT, adoption(record, small.proof))
+    await channel.pay(5)
 
 
 async def test_a_repeat_counts_once_and_a_restart_forgets_nothing(make: Make) -> None:

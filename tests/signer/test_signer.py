@@ -361,7 +361,13 @@ async def test_a_refused_key_is_not_used_later(desk: Desk) -> None:
     assert await refused(asked) == "escrow_unknown"
 
 
-def adoption(record: wire.Record, **changes: Any) -> wire.AdoptParams:
+def proved_with(proved: wire.Proved, proof: bytes) -> wire.ProvedWith:
+    """An attempt with the commitments in its proof."""
+    shown = [proof[start : start + 48] for start in (96, 144, 192)]
+    return wire.ProvedWith(*msgspec.structs.astuple(proved), *shown)
+
+
+def adoption(record: wire.Record, proof: bytes = bytes(240), **changes: Any) -> wire.AdoptParams:
     """What a daemon that knows all of a record would have a signer adopt."""
     assert record.authorization is not None
     assert record.reached is not None
@@ -375,7 +381,7 @@ def adoption(record: wire.Record, **changes: Any) -> wire.AdoptParams:
         authorization=record.authorization,
         reached=record.reached,
         previous=record.previous,
-        proved=None if record.proved == record.reached else record.proved,
+        proved=None if record.proved == record.reached else proved_with(record.proved, proof),
         released=record.released,
         completed=record.completed,
         closing=record.closing,
@@ -402,10 +408,10 @@ async def test_a_forgetful_signer_is_fast_forwarded_and_pays_on(
     last: Any = await channel.establish()
     for amount in range(payments):
         last = await channel.pay(amount)
-    await channel.prove_pay(33)
+    proof, _ = await channel.prove_pay(33)
     record = await channel.record()
     await empty.call(wire.ESCROW, channel.merchant.registration)
-    await empty.call(wire.ADOPT, adoption(record))
+    await empty.call(wire.ADOPT, adoption(record, proof.proof))
     assert (await empty.call(wire.RECORDS, wire.RecordsParams())).records == [record]
     channel.call = empty.call
     if payments:
@@ -444,7 +450,8 @@ async def test_only_true_records_are_adopted(desk: Desk, empty: Desk) -> None:
         ("invalid", {"reached": change(record.reached, amount=100)}),
         ("invalid", {"previous": None}),
         ("invalid", {"previous": record.reached}),
-        ("invalid", {"proved": record.reached}),
+        ("invalid", {"proved": proved_with(record.reached, bytes(240))}),
+        ("foreign", {"proved": proved_with(change(record.reached, index=2), bytes(240))}),
         ("invalid", {"released": 1}),
         ("invalid", {"completed": 2}),
         ("invalid", {"closing": 2}),

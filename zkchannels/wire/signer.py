@@ -485,6 +485,14 @@ class Proved(Answer, frozen=True):
     amount: SignedAmount
 
 
+class ProvedWith(Proved, frozen=True):
+    """The same with the commitments of the proof, by which the signer knows it for its own."""
+
+    state_commitment: Bytes48
+    close_commitment: Bytes48
+    lock_commitment: Bytes48
+
+
 class Record(Answer, frozen=True):
     """What the signer has written about one channel."""
 
@@ -519,7 +527,7 @@ class AdoptParams(Request, frozen=True):
     """A newer closing authorization from the daemon's database; the signer verifies it.
 
     `reached` and `previous` as in Record (`previous` is absent for state 0); `proved` is the last
-    attempt on the state after it, if there was one.
+    attempt on the state after it, if there was one, with what was sent of it.
     """
 
     channel: Bytes32
@@ -531,7 +539,7 @@ class AdoptParams(Request, frozen=True):
     authorization: Authorization
     reached: Proved
     previous: Proved | None
-    proved: Proved | None
+    proved: ProvedWith | None
     released: Index | None
     completed: Index | None
     closing: Index | None
@@ -586,7 +594,7 @@ ADOPT = Method(
     AdoptParams,
     Done,
     summary="Fast-forward an older signer.",
-    errors=("escrow_unknown", "bad_signature", "out_of_order", "invalid", "unavailable"),
+    errors=("escrow_unknown", "bad_signature", "foreign", "out_of_order", "invalid", "unavailable"),
 )
 ESCROW = Method(
     "signer.escrow",
