@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import psycopg
 
 from tests.flow.world import World
@@ -102,6 +104,27 @@ def test_a_signer_set_back_alone_is_fast_forwarded(own_world: World) -> None:
     world.network.wait_mode("ready")
     world.pay(label, "0.1 ETH")
     assert world.balances(label) == (600_000_000, 400_000_000)
+
+
+def test_a_payment_in_flight_survives_a_signer_set_back(own_world: World) -> None:
+    """It knows the proof that it forgot by its commitments: the payment is finished once."""
+    world, network = own_world, own_world.network
+    label = world.establish("1 ETH")
+    signer = SignerCopy(world)
+    world.pay(label, "0.1 ETH")
+    merchant = tomllib.loads(network.merchants["coffee"].config.read_text())["database"]
+    with psycopg.connect(merchant) as locking:
+        locking.execute("lock table payment in access exclusive mode")
+        operation = world.rpc("pay", label=label, amount="0.2 ETH", wait=False)["operation"]
+        while world.show(label)["status"] != "proved":
+            world.rpc("getinfo")
+        network.signer.kill()
+        signer.restore()
+    network.signer.start()
+    network.wait_mode("ready")
+    assert "signer_fast_forwarded" in network.daemon.log.read_text()
+    assert world.rpc("wait", operation=operation)["status"] == "done"
+    assert world.balances(label) == (700_000_000, 300_000_000)
 
 
 def test_a_forgotten_close_on_its_way_is_waited_for(own_world: World) -> None:
