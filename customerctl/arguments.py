@@ -26,7 +26,7 @@ class UsageError(Exception):
 class Request:
     """What the command line asks for; an empty command asks for the overview."""
 
-    __slots__ = ("as_json", "command", "help", "params", "socket", "token", "version")
+    __slots__ = ("as_json", "command", "help", "params", "socket", "token", "version", "wallet")
 
     def __init__(self, command: str, params: dict[str, Any]) -> None:
         self.command = command
@@ -34,6 +34,7 @@ class Request:
         self.as_json = False
         self.socket: str | None = None
         self.token: str | None = None
+        self.wallet: str | None = None
         self.help = False
         self.version = False
 
@@ -86,7 +87,7 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     rest = list(arguments)
     position = 0
     while position < len(rest):
-        if rest[position] in ("--socket", "--token"):
+        if rest[position] in ("--socket", "--token", "--wallet"):
             position += 2
         elif rest[position].startswith("-"):
             position += 1
@@ -118,6 +119,9 @@ def _read_command(name: str, command: Command, rest: list[str]) -> Request:
     request.as_json = given.pop("as_json")
     request.socket = given.pop("socket")
     request.token = given.pop("token")
+    request.wallet = given.pop("wallet")
+    if request.wallet is not None and request.socket is not None:
+        raise UsageError("--wallet and --socket both say which daemon is meant", name)
     request.params = {
         field: " ".join(value) if _is_words(command, field) else value
         for field, value in given.items()
@@ -143,7 +147,17 @@ def _parser(name: str | None) -> ArgumentParser:
     parser.add_argument("--json", dest="as_json", action="store_true")
     parser.add_argument("--socket", metavar="PATH")
     parser.add_argument("--token", metavar="FILE")
+    parser.add_argument("--wallet", metavar="NAME", type=_wallet)
     return parser
+
+
+def _wallet(text: str) -> str:
+    """Read a wallet's name: it becomes part of a path and of a unit's name."""
+    if not text or text.startswith(".") or not all(c.isalnum() or c in "_.-" for c in text):
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{text!r} is no name of a wallet: letters, digits, _, . and -")
+    return text
 
 
 def _add(parser: ArgumentParser, name: str, parameter: Parameter) -> None:

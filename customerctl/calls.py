@@ -46,9 +46,9 @@ def perform(request: Request) -> int:
     if request.command == "logs":
         from customerctl.logs import show
 
-        return show(request.params, as_json=request.as_json)
+        return show(request.params, wallet=request.wallet, as_json=request.as_json)
     try:
-        client = _connect(socket_path(request.socket, monitor=request.token is not None))
+        client = _connect(_place(request))
     except ConnectError as error:
         message, hint = absence(error)
         raise Failure(NO_DAEMON, "no_daemon", message, hint=hint) from None
@@ -71,6 +71,10 @@ def perform(request: Request) -> int:
             raise Failure(
                 NO_DAEMON, "connection_lost", str(error), hint="is it running? try again"
             ) from None
+
+
+def _place(request: Request) -> str:
+    return socket_path(request.socket, wallet=request.wallet, monitor=request.token is not None)
 
 
 def _connect(path: str) -> BlockingClient:

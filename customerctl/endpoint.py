@@ -9,19 +9,22 @@ if TYPE_CHECKING:
     from zkchannels.jsonrpc.client import ConnectError
 
 VARIABLE = "CUSTOMERD_SOCKET"
-SYSTEM = "/run/customerd/customerd.sock"
+FOLDER = "/run/customerd"
+SYSTEM = f"{FOLDER}/customerd.sock"
 TLS = "tls://"
 HEXADECIMAL = "0123456789abcdef"
-MONITOR = "/run/customerd/monitor.sock"
+MONITOR = f"{FOLDER}/monitor.sock"
 
 
-def socket_path(option: str | None, *, monitor: bool = False) -> str:
+def socket_path(option: str | None, *, wallet: str | None = None, monitor: bool = False) -> str:
     """Return the socket to connect to: the option's, the environment's, the system's, or ours.
 
-    `monitor`: that for holders of tokens.
+    `wallet`: that of the system's daemon for this wallet. `monitor`: that for holders of tokens.
     """
     if option:
         return option
+    if wallet:
+        return f"{FOLDER}/{wallet}/{'monitor' if monitor else 'customerd'}.sock"
     if monitor:
         return MONITOR
     if os.environ.get(VARIABLE):
@@ -87,6 +90,9 @@ def absence(error: ConnectError) -> tuple[str, str]:
 def _how_to_start(path: str) -> str:
     if path == SYSTEM:
         return "start it: systemctl start customerd"
+    wallet = path.removeprefix(f"{FOLDER}/").partition("/")
+    if path.startswith(f"{FOLDER}/") and wallet[1]:
+        return f"start it: systemctl start customerd@{wallet[0]}"
     if path == f"{os.environ.get('XDG_RUNTIME_DIR')}/customerd/customerd.sock":
         return "start it: systemctl --user start customerd, or customerd"
     return "start it: customerd, or name another socket with --socket"

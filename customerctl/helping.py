@@ -14,6 +14,7 @@ WIDTH = 80
 OPTIONS = (
     ("--json", "print the result, or the error, as JSON"),
     ("--socket PATH", f"where the daemon listens (or set {VARIABLE})"),
+    ("--wallet NAME", "the system's daemon of this wallet: customerd@NAME.service"),
     ("--token FILE", "use the monitor socket, with the token in this file"),
     ("--help", "explain the command"),
     ("--version", "print the version of this program"),

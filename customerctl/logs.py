@@ -16,9 +16,9 @@ UNIT = "customerd.service"
 DETACHED = "/var/log/customerd.log"
 
 
-def show(params: dict[str, Any], *, as_json: bool) -> NoReturn:
+def show(params: dict[str, Any], *, wallet: str | None, as_json: bool) -> NoReturn:
     """Become journalctl; raises Failure where there is no journal."""
-    command = journalctl(params, as_json=as_json)
+    command = journalctl(params, wallet=wallet, as_json=as_json)
     if not os.path.isdir(BOOTED):  # noqa: PTH112 - pathlib takes long to import
         raise _no_journal("this machine is not run by systemd: there is no journal")
     try:
@@ -27,9 +27,17 @@ def show(params: dict[str, Any], *, as_json: bool) -> NoReturn:
         raise _no_journal(f"journalctl cannot be run: {error.strerror}") from None
 
 
-def journalctl(params: dict[str, Any], *, as_json: bool) -> list[str]:
-    """Return the command line: of the system's daemon, and of one that this user runs."""
-    command = ["journalctl", "--unit", UNIT, "--user-unit", UNIT]
+def journalctl(
+    params: dict[str, Any], *, wallet: str | None = None, as_json: bool = False
+) -> list[str]:
+    """Return the command line: of the system's daemon, and of one that this user runs.
+
+    `wallet`: of the system's daemon for this wallet alone.
+    """
+    units = ["--unit", UNIT, "--user-unit", UNIT]
+    if wallet:
+        units = ["--unit", f"customerd@{wallet}.service"]
+    command = ["journalctl", *units]
     if params.get("follow"):
         command.append("--follow")
     if "since" in params:

@@ -27,6 +27,8 @@ PICK = "import json, sys; [print(row[sys.argv[2]]) for row in json.load(sys.stdi
 EVERYWHERE = tuple(
     (flag.partition(" ")[0], flag.partition(" ")[2], words) for flag, words in OPTIONS
 )
+FILES = ("PATH", "FILE")
+"""Names of values that are files; others of such an option are known to its user alone."""
 VALUED = tuple(flag for flag, value, _ in EVERYWHERE if value)
 """Options of every command that take a value, and by that decide which daemon is asked."""
 
@@ -69,7 +71,7 @@ def _options(command: str) -> Iterator[tuple[str, str, str, str]]:
             yield parameter["flag"], metavar, value, _brief(parameter["help"])
     for flag, metavar, words in EVERYWHERE:
         if flag != "--version":
-            yield flag, metavar, "@files" if metavar else "@none", _brief(words)
+            yield flag, metavar, "@files" if metavar in FILES else "@none", _brief(words)
 
 
 def _brief(text: str) -> str:
@@ -194,7 +196,11 @@ def _bash_commands() -> str:
 
 
 def _bash_values() -> str:
-    lines = [f"        *:{flag}) _customerctl_offer @files; return ;;" for flag in VALUED]
+    lines = [
+        f"        *:{flag}) _customerctl_offer {'@files' if name in FILES else '@none'}; return ;;"
+        for flag, name, _ in EVERYWHERE
+        if name
+    ]
     for name, command in COMMANDS.items():
         kinds = {p["flag"]: p["kind"] for p in command["parameters"] if p["flag"]}
         for flag, metavar, value, _ in _options(name):
@@ -291,7 +297,7 @@ def _zsh_action(value: str, *, several: bool = False) -> str:
 def _zsh_everywhere() -> str:
     lines = []
     for flag, metavar, words in EVERYWHERE:
-        value = f":{metavar}:_files" if metavar else ""
+        value = f":{metavar}:{'_files' if metavar in FILES else ' '}" if metavar else ""
         lines.append(f"        '{flag}[{_zsh_quoted(_brief(words))}]{value}' \\")
     return "\n".join(lines)
 
@@ -395,7 +401,7 @@ def _fish_valued() -> str:
 def _fish_everywhere() -> str:
     lines = []
     for flag, metavar, words in EVERYWHERE:
-        value = " -r -F" if metavar else ""
+        value = " -r -F" if metavar in FILES else " -x" if metavar else ""
         only = " -n \"__customerctl_walk ''\"" if flag == "--version" else ""
         lines.append(f"complete -c customerctl{only} -l {flag[2:]}{value} -d '{_brief(words)}'")
     return "\n".join(lines)

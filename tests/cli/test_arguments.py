@@ -12,6 +12,7 @@ import pytest
 from customerctl import VERSION
 from customerctl._commands import COMMANDS
 from customerctl.arguments import UsageError, read
+from customerctl.endpoint import socket_path
 from customerctl.helping import explanation, overview, usage
 from customerd import VERSION as DAEMON_VERSION
 from customerd.rpc.methods import METHODS
@@ -145,3 +146,15 @@ def test_the_version_is_the_daemon_s(customerctl: Customerctl) -> None:
     """`--version` prints the version, which all programs of a release share."""
     assert VERSION == DAEMON_VERSION
     assert customerctl.run("--version").stdout == f"customerctl {VERSION}\n"
+
+
+def test_a_wallet_names_the_systems_daemon_for_it() -> None:
+    """`--wallet` leads to that daemon's sockets and never out of their folder."""
+    assert read(["--wallet", "second", "getinfo"]).wallet == "second"
+    assert socket_path(None, wallet="second") == "/run/customerd/second/customerd.sock"
+    assert socket_path(None, wallet="second", monitor=True) == "/run/customerd/second/monitor.sock"
+    for name in ("../x", "a/b", ".", "", "a b"):
+        with pytest.raises(UsageError, match="is no name of a wallet"):
+            read(["getinfo", "--wallet", name])
+    with pytest.raises(UsageError, match="--wallet and --socket"):
+        read(["getinfo", "--wallet", "second", "--socket", "x"])

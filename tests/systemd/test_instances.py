@@ -45,10 +45,15 @@ def test_one_more_wallet_has_a_daemon_of_its_own(network: BoxedNetwork) -> None:
     assert second["guard"] != first["guard"]
     assert network.box.path("/var/lib/customerd/second/guard.key").exists()
     assert network.box.path("/run/customerd/second/signer.sock").is_socket()
-    listed = network.ctl("--socket", place, "list", "--json")
+    listed = network.ctl("--wallet", "second", "list", "--json")
     assert json.loads(listed.stdout) == {"channels": []}
     assert network.rpc("getinfo")["pid"] == first["pid"]
+    logged = network.box.shell("customerctl", "--wallet", "second", "logs").stdout
+    assert "rpc=/run/customerd/second/customerd.sock" in logged
+    assert "rpc=/run/customerd/customerd.sock" not in logged
     network.box.shell("systemctl", "stop", "customerd@second.socket", "customerd@second.service")
+    told = network.ctl("--wallet", "second", "list").stderr
+    assert "systemctl start customerd@second" in told
     assert not network.box.path("/run/customerd/second/customerd.sock").exists()
     assert network.listening.running
 

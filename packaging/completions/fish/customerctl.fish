@@ -8,7 +8,7 @@ function __customerctl_walk # COMMAND PLACE: whether this argument of this comma
     for word in $words[2..]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --socket --token
+        else if contains -- $word --socket --wallet --token
             set skip 1
         else if string match -q -- '-*' $word
             if contains -- "$command:$word" $__customerctl_valued
@@ -35,7 +35,7 @@ function __customerctl_ask # COMMAND LIST FIELD: what the daemon that the comman
     set -l daemon
     set -l words (commandline -opc)
     for i in (seq 2 (count $words))
-        if contains -- $words[$i] --socket --token
+        if contains -- $words[$i] --socket --wallet --token
             set -a daemon $words[$i] $words[(math $i + 1)]
         end
     end
@@ -48,6 +48,7 @@ set -g __customerctl_valued establish:--deposit establish:--merchant-deposit est
 complete -c customerctl -f
 complete -c customerctl -l json -d 'print the result, or the error, as JSON'
 complete -c customerctl -l socket -r -F -d 'where the daemon listens (or set CUSTOMERD_SOCKET)'
+complete -c customerctl -l wallet -x -d 'the system’s daemon of this wallet: customerd@NAME.service'
 complete -c customerctl -l token -r -F -d 'use the monitor socket, with the token in this file'
 complete -c customerctl -l help -d 'explain the command'
 complete -c customerctl -n "__customerctl_walk ''" -l version -d 'print the version of this program'
