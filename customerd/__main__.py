@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from customerd import VERSION
-from zkchannels.service.configuration import ConfigurationError, load
+from zkchannels.service.configuration import ConfigurationError, load, refuse_open_password
 
 if TYPE_CHECKING:
     from customerd.config import Settings
@@ -21,13 +21,15 @@ DEFAULT_CONFIG = "/etc/customerd/customerd.toml"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code: 0 ended, 1 failed, 2 usage or configuration."""
     options = _parse(arguments)
-    from customerd.config import Settings  # noqa: PLC0415 - help need not pay for it
+    from customerd.config import PASSWORD, Settings  # noqa: PLC0415 - help need not pay for it
 
     # Detached, the daemon reads it again from another working folder.
     path = Path(options.config).absolute()
 
     def read() -> Settings:
-        return load(Settings, path if path.exists() or options.explicit else None)
+        settings = load(Settings, path if path.exists() or options.explicit else None)
+        refuse_open_password(path, settings.database.dsn, PASSWORD)
+        return settings
 
     try:
         settings = read()

@@ -16,7 +16,7 @@ from customerd import VERSION
 from customerd.channels import queries as channels
 from customerd.channels.escrows import escrows
 from customerd.channels.record import Channel, Status
-from customerd.config import Settings, Sockets
+from customerd.config import PASSWORD, Settings, Sockets
 from customerd.merchants import Merchants
 from customerd.operations.run import Surroundings
 from customerd.operations.runner import Runner
@@ -44,7 +44,7 @@ from zkchannels.jsonrpc.server import Server, serve
 from zkchannels.service.configuration import ConfigurationError
 from zkchannels.service.logging import get_logger, set_level, tell_missing
 from zkchannels.service.notify import Notifier
-from zkchannels.service.secretfile import SecretFileError
+from zkchannels.service.secretfile import SecretFileError, credential
 from zkchannels.service.sockets import (
     bind_owner_only,
     bind_tcp,
@@ -99,6 +99,7 @@ class Daemon:
             application_name="customerd",
             holder=_holder(settings.sockets.rpc),
             seconds=settings.database.lease,
+            password=credential(PASSWORD),
         )
         self._store = Store(self._database)
         self._client = ChainClient(settings.chain.endpoints)

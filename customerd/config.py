@@ -12,6 +12,11 @@ from msgspec import Meta
 from zkchannels.service.configuration import Duration
 from zkchannels.wire.pairing import InvalidLine, read_address
 
+PASSWORD = "customerd.database-password"  # noqa: S105 - its name
+GUARD_KEY = "customerd.guard-key"
+TOKENS_KEY = "customerd.tokens-key"
+"""Names of the credentials that the daemon takes from systemd; each comes before its file."""
+
 
 def _runtime_directory() -> str:
     if os.geteuid() == 0:
@@ -67,6 +72,8 @@ class DatabaseSettings(Section, frozen=True):
     """The PostgreSQL database."""
 
     dsn: str = "dbname=customerd"
+    """How PostgreSQL is reached (libpq connection string); the credential
+    `customerd.database-password` comes before a password in it."""
     """How it is reached: a connection string of libpq."""
     lease: Duration = 15.0
     """How long another daemon has to wait after this one vanished."""
@@ -138,7 +145,8 @@ class GuardSettings(Section, frozen=True):
     """The hot account that pays for defence."""
 
     key: str = msgspec.field(default_factory=lambda: f"{_state_directory()}/guard.key")
-    """File of its secret key, mode 0600; made at the first start."""
+    """File of its secret key, mode 0600; made at the first start. The credential
+    `customerd.guard-key` comes before it; other keys of the daemon are made beside it."""
     enabled: bool = True
     """Whether the guard may close channels while the signer is away."""
 

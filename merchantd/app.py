@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from merchantd.approver import Approver, AutomaticApprover, HttpApprover
 from merchantd.chainview import FollowedChain
-from merchantd.config import check_margin
+from merchantd.config import PASSWORD, TLS_KEY, check_margin
 from merchantd.errors import KeyMismatch, MerchantError, NotInitialised
 from merchantd.handlers import Identity, MerchantHandlers
 from merchantd.initialise import check_deployment, load_account
@@ -37,6 +37,7 @@ from zkchannels.jsonrpc.handlers import Handlers
 from zkchannels.service.logging import get_logger, tell_missing
 from zkchannels.service.notify import Notifier
 from zkchannels.service.process import keep_memory_private
+from zkchannels.service.secretfile import credential, credential_path
 from zkchannels.service.sockets import listen_fds
 from zkchannels.service.tls import server_context
 from zkchannels.store.database import Database, DatabaseUnavailable
@@ -93,7 +94,9 @@ async def run(settings: Settings) -> None:
 
 
 async def _prepare(settings: Settings, stack: AsyncExitStack, notifier: Notifier) -> _Parts:
-    database = Database(settings.database, application_name="merchantd")
+    database = Database(
+        settings.database, application_name="merchantd", password=credential(PASSWORD)
+    )
     stack.push_async_callback(database.aclose)
     row = await _read_escrow(database, notifier)
     if row is None or row.address is None:
@@ -113,7 +116,8 @@ async def _prepare(settings: Settings, stack: AsyncExitStack, notifier: Notifier
         escrow=ServedEscrow(row.terms, row.address),
         identity=Identity(key, account),
         context=server_context(
-            Path(settings.listen.certificate), Path(settings.listen.private_key)
+            Path(settings.listen.certificate),
+            credential_path(TLS_KEY) or Path(settings.listen.private_key),
         ),
         approver=approver,
         witness=Witness(Path(settings.keys.merchant).with_suffix(".witness"), row.installation),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from merchantd.config import PASSWORD
 from merchantd.errors import NotExpirable, NotInitialised, UnknownChannel
 from merchantd.output import Row
 from merchantd.store.escrow import read_escrow
@@ -18,6 +19,7 @@ from merchantd.store.schema import migrate_all
 from zkchannels.chain.store import ChainStore
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
+from zkchannels.service.secretfile import credential
 from zkchannels.store.database import Database
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ class Office:
 @asynccontextmanager
 async def open_office(settings: Settings) -> AsyncIterator[Office]:
     """Connect to the database for one command; raises NotInitialised or DatabaseUnavailable."""
-    async with Database(settings.database, application_name="merchantd command") as database:
+    async with Database(
+        settings.database, application_name="merchantd command", password=credential(PASSWORD)
+    ) as database:
         await migrate_all(database)
         row = await read_escrow(database)
         if row is None or row.address is None:

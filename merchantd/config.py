@@ -9,9 +9,20 @@ import msgspec
 from msgspec import Meta, Struct
 
 from merchantd.errors import MarginTooLong
-from zkchannels.service.configuration import ConfigurationError, Duration, load
+from zkchannels.service.configuration import (
+    ConfigurationError,
+    Duration,
+    load,
+    refuse_open_password,
+)
 from zkchannels.wire.fields import Balance
 from zkchannels.wire.merchant import DEFAULT_PORT
+
+PASSWORD = "merchantd.database-password"  # noqa: S105 - its name
+MERCHANT_KEY = "merchantd.merchant-key"
+ACCOUNT_KEY = "merchantd.account-key"
+TLS_KEY = "merchantd.tls-key"
+"""Names of the credentials that merchantd takes from systemd; each comes before its file."""
 
 DEFAULT_PATH = Path("/etc/merchantd/merchantd.toml")
 MARGINS_IN_DELAY = 4
@@ -96,7 +107,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     chain: Chain
     database: str = "dbname=merchantd"
-    """How PostgreSQL is reached (libpq connection string)."""
+    """How PostgreSQL is reached (libpq connection string); the credential
+    `merchantd.database-password` comes before a password in it."""
     margin: Duration = 3600.0
     """The longest reorganisation expected; claims wait so long after a deadline."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -122,6 +134,7 @@ def read_settings(path: Path) -> Settings:
     Raises ConfigurationError for a file that cannot be read or holds unknown or wrong values.
     """
     settings = load(Settings, path, prefix="MERCHANTD")
+    refuse_open_password(path, settings.database, PASSWORD)
     if settings.limits.minimum_deposit > settings.limits.maximum_deposit:
         raise ConfigurationError("limits: minimum_deposit is above maximum_deposit")
     folder = path.absolute().parent

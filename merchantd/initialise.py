@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merchantd.config import check_margin
+from merchantd.config import ACCOUNT_KEY, PASSWORD, check_margin
 from merchantd.errors import ImpossibleAsset, KeyMismatch, MerchantError, Unfunded
 from merchantd.keyfile import create_key
 from merchantd.store.escrow import prepare_escrow, record_address, record_key
@@ -27,7 +27,7 @@ from zkchannels.escrow import calls
 from zkchannels.escrow.artefact import deployment_data, matches_artefact
 from zkchannels.escrow.ethereum import PrivateKey, checksum
 from zkchannels.service.certificate import ensure_certificate
-from zkchannels.service.secretfile import read_secret, write_secret
+from zkchannels.service.secretfile import credential, credential_path, secret, write_secret
 from zkchannels.service.tls import fingerprint
 from zkchannels.store.database import Database
 
@@ -83,7 +83,9 @@ async def initialise(settings: Settings, asset: Asset) -> Initialised:
     certificate = Path(settings.listen.certificate)
     ensure_certificate(certificate, Path(settings.listen.private_key), settings.listen.names)
     account = load_or_create_account(Path(settings.keys.account))
-    database = Database(settings.database, application_name="merchantd init")
+    database = Database(
+        settings.database, application_name="merchantd init", password=credential(PASSWORD)
+    )
     lease = Lease(database)
     client = ChainClient(settings.chain.endpoints)
     try:
@@ -119,15 +121,15 @@ async def initialise(settings: Settings, asset: Asset) -> Initialised:
 
 def load_or_create_account(path: Path) -> PrivateKey:
     """Return the account in a file of 64 hexadecimal digits; a new one if there is no file."""
-    if not path.exists():
+    if not path.exists() and credential_path(ACCOUNT_KEY) is None:
         write_secret(path, secrets.token_hex(32).encode())
     return load_account(path)
 
 
 def load_account(path: Path) -> PrivateKey:
-    """Return the account in a file; raises KeyMismatch when it holds no key."""
+    """Return the account in a credential or a file; raises KeyMismatch when it holds no key."""
     try:
-        return PrivateKey(bytes.fromhex(read_secret(path).decode("ascii").strip()))
+        return PrivateKey(bytes.fromhex(secret(path, ACCOUNT_KEY).decode("ascii").strip()))
     except ValueError:
         raise KeyMismatch(f"{path} holds no private key of 64 hexadecimal digits") from None
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from merchantd.config import MERCHANT_KEY
 from merchantd.errors import KeyMismatch
 from merchantd.terms import INSTALLATION_LENGTH
 from zkchannels.abacus import InvalidKey, SecretKey
-from zkchannels.service.secretfile import read_secret, write_secret
+from zkchannels.service.secretfile import credential_path, secret, write_secret
 
 _SECRET_LENGTH = 192
 
@@ -21,15 +22,18 @@ def create_key(path: Path, installation: bytes) -> SecretKey:
     Raises KeyMismatch when the file's key belongs to another installation: one key serves exactly
     one escrow, and all its records are in exactly one database (docs/protocol.md, keys).
     """
-    if not path.exists():
+    if not path.exists() and credential_path(MERCHANT_KEY) is None:
         write_secret(path, (installation + SecretKey.generate().to_bytes()).hex().encode())
     return load_key(path, installation)
 
 
 def load_key(path: Path, installation: bytes) -> SecretKey:
-    """Return the key in `path`; raises KeyMismatch when it belongs to another installation."""
+    """Return the key in a credential or in `path`.
+
+    Raises KeyMismatch when it belongs to another installation.
+    """
     try:
-        data = bytes.fromhex(read_secret(path).decode("ascii"))
+        data = bytes.fromhex(secret(path, MERCHANT_KEY).decode("ascii"))
     except ValueError:
         data = b""
     if len(data) != INSTALLATION_LENGTH + _SECRET_LENGTH:

@@ -87,9 +87,19 @@ class LeasedDatabase(Database):
     Raises LeaseLost from `run` and `write` when the lease is not held any more.
     """
 
-    def __init__(self, dsn: str, *, application_name: str, holder: str, seconds: float) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        application_name: str,
+        holder: str,
+        seconds: float,
+        password: bytes | None = None,
+    ) -> None:
         # A transaction that was left open would keep the next daemon from the lease.
-        super().__init__(dsn, application_name=application_name, idle_within=seconds)
+        super().__init__(
+            dsn, application_name=application_name, password=password, idle_within=seconds
+        )
         self.holder = holder
         self.seconds = seconds
         self.fence: int | None = None

@@ -12,6 +12,7 @@ import secrets
 import time
 from pathlib import Path
 
+from customerd.config import TOKENS_KEY
 from customerd.store.events import Store
 from customerd.store.writes import Writes
 from customerd.tokens import queries
@@ -19,7 +20,7 @@ from customerd.tokens.grant import Grant
 from customerd.tokens.queries import TokenRow
 from zkchannels.caveats import CaveatError, read
 from zkchannels.macaroon import Macaroon, MacaroonError
-from zkchannels.service.secretfile import SecretFileError, read_secret, write_secret
+from zkchannels.service.secretfile import SecretFileError, credential_path, secret, write_secret
 from zkchannels.store.database import DatabaseUnavailable
 
 _PURPOSE = b"zkchannels/token/1"
@@ -131,12 +132,12 @@ async def reload(tokens: Tokens) -> None:
 
 
 def _key_from(path: Path) -> bytes:
-    """Read the key; the first start makes one."""
-    if not path.exists():
+    """Read the key, a credential or a file; the first start makes a file."""
+    if not path.exists() and credential_path(TOKENS_KEY) is None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_secret(path, secrets.token_hex(32).encode())
     try:
-        key = bytes.fromhex(read_secret(path).decode("ascii").strip())
+        key = bytes.fromhex(secret(path, TOKENS_KEY).decode("ascii").strip())
     except ValueError:
         raise SecretFileError(f"{path} holds no key") from None
     if len(key) != 32:

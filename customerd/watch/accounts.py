@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from customerd.config import GUARD_KEY
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.signing.policies import refused_by
 from zkchannels.chain.errors import AccountUnavailable
@@ -13,7 +14,7 @@ from zkchannels.escrow.ethereum import PrivateKey
 from zkchannels.escrow.transaction import Transaction
 from zkchannels.jsonrpc.errors import RpcError
 from zkchannels.service.logging import get_logger
-from zkchannels.service.secretfile import SecretFileError, read_secret, write_secret
+from zkchannels.service.secretfile import SecretFileError, credential_path, secret, write_secret
 from zkchannels.wire import signer as wire
 
 if TYPE_CHECKING:
@@ -64,12 +65,13 @@ class GuardAccount:
 
     @classmethod
     def from_file(cls, path: Path) -> GuardAccount:
-        """Read the guard's key; the first start makes one."""
-        if not path.exists():
+        """Read the guard's key, a credential or a file; the first start makes a file."""
+        if not path.exists() and credential_path(GUARD_KEY) is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_secret(path, secrets.token_hex(32).encode())
         try:
-            return cls(PrivateKey(bytes.fromhex(read_secret(path).decode("ascii").strip())))
+            digits = secret(path, GUARD_KEY).decode("ascii").strip()
+            return cls(PrivateKey(bytes.fromhex(digits)))
         except ValueError:
             raise SecretFileError(f"{path} holds no private key") from None
 

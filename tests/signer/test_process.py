@@ -315,6 +315,7 @@ def test_a_systemd_credential_opens_the_seed(folder: Path, monkeypatch: pytest.M
     credentials = folder / "credentials"
     credentials.mkdir()
     (credentials / "customersigner.passphrase").write_bytes(PASSPHRASE)
+    (credentials / "customersigner.passphrase").chmod(0o400)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
     assert command(folder, "show").returncode == 0
 

@@ -21,6 +21,9 @@ Duration = Annotated[float, Meta(ge=0, extra={"duration": True})]
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|m|h|d) *")
 
+_PASSWORD = re.compile(r"\bpassword\s*=|://[^/@\s]*:[^/@\s]+@", re.IGNORECASE)
+"""What a connection string with a password has, in either of libpq's two forms."""
+
 
 class ConfigurationError(Exception):
     """A setting is unknown or has a value it cannot have; says which one and where it was read."""
@@ -53,6 +56,21 @@ def load(
         raise ConfigurationError(f"{where}{error}") from None
 
 
+def refuse_open_password(path: Path, dsn: str, name: str) -> None:
+    """Raise ConfigurationError when a file that others can read holds the database's password.
+
+    `dsn`: the connection string that was read from it; `name`: the credential to use instead.
+    """
+    if not _PASSWORD.search(dsn) or not path.exists() or not _PASSWORD.search(_text(path)):
+        return
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"{path} holds a password and is open to others (mode {mode:04o}): chmod 600 {path}, "
+            f"or hand the password over as the credential {name}"
+        )
+
+
 def duration(text: str) -> float:
     """Return the seconds of a text like "60s", "5m" or "1h30m"; ValueError for anything else."""
     parts = _DURATION.findall(text)
@@ -63,11 +81,16 @@ def duration(text: str) -> float:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from error
+        return tomllib.loads(_text(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
 
 
 def _refuse_unknown(kind: type[Struct], data: dict[str, Any], *, where: str) -> None:

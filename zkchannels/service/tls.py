@@ -45,8 +45,9 @@ def server_context(certificate: Path, private_key: Path | None = None) -> ssl.SS
 
     A ticket would let a merchant recognise a customer's next connection and so link payments, and
     a signer that was forgotten resume. Without `private_key` the certificate's file holds it.
-    Raises SecretFileError.
+    Raises SecretFileError, also for a key that is open to others.
     """
+    read_secret(private_key or certificate)  # checks whose it is; the library reads it by itself
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0

@@ -112,11 +112,12 @@ class Database:
         dsn: str,
         *,
         application_name: str,
+        password: bytes | None = None,
         answer_within: float = ANSWER_WITHIN,
         idle_within: float | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        self._conninfo = link.complete(dsn, application_name=application_name)
+        self._conninfo = link.complete(dsn, application_name=application_name, password=password)
         self._answer_within = answer_within
         self._idle_within = min(answer_within, idle_within or answer_within)
         self._warn = warn or _log_warning

@@ -34,8 +34,10 @@ _DEFAULTS = {
 }
 
 
-def complete(dsn: str, *, application_name: str) -> str:
+def complete(dsn: str, *, application_name: str, password: bytes | None = None) -> str:
     """Return the connection string with our defaults for what it leaves open.
+
+    `password` comes before one that the string holds.
 
     Raises StoreError when it is malformed; the message holds nothing of it, it may hold a password.
     """
@@ -43,7 +45,13 @@ def complete(dsn: str, *, application_name: str) -> str:
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         raise StoreError("the connection string of the database is malformed") from None
-    return make_conninfo(dsn, **{**_DEFAULTS, "application_name": application_name, **given})
+    values = {**_DEFAULTS, "application_name": application_name, **given}
+    if password is not None:
+        try:
+            values["password"] = password.decode()
+        except UnicodeDecodeError:
+            raise StoreError("the password of the database is no text in UTF-8") from None
+    return make_conninfo(dsn, **values)
 
 
 def is_lost(connection: AsyncConnection[Any], error: BaseException) -> bool:

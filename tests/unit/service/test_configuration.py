@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct, field
 
-from zkchannels.service.configuration import ConfigurationError, Duration, duration, load
+from zkchannels.service.configuration import (
+    ConfigurationError,
+    Duration,
+    duration,
+    load,
+    refuse_open_password,
+)
 
 
 class Chain(Struct, frozen=True):
@@ -169,3 +175,34 @@ def test_no_duration(text: str) -> None:
     """Anything but numbers with units is refused."""
     with pytest.raises(ValueError, match="no duration"):
         duration(text)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "host=db dbname=wallet password=hunter2",
+        "dbname=wallet PASSWORD = hunter2",
+        "postgresql://customerd:hunter2@db/wallet",
+        "postgresql://db/wallet?password=hunter2",
+    ],
+)
+def test_a_password_in_a_file_that_others_read_is_refused(tmp_path: Path, dsn: str) -> None:
+    """A configuration that holds the database's password has to be the owner's alone."""
+    path = tmp_path / "customerd.toml"
+    path.write_text(f'dsn = "{dsn}"\n')
+    path.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600") as caught:
+        refuse_open_password(path, dsn, "customerd.database-password")
+    assert "hunter2" not in str(caught.value)
+    path.chmod(0o600)
+    refuse_open_password(path, dsn, "customerd.database-password")
+
+
+def test_a_file_without_a_password_may_be_read_by_all(tmp_path: Path) -> None:
+    """Without a password, or with one that came by the environment, the file holds no secret."""
+    path = tmp_path / "customerd.toml"
+    path.write_text('dsn = "postgresql://customerd@db/wallet"\n')
+    path.chmod(0o644)
+    refuse_open_password(path, "postgresql://customerd@db/wallet", "x")
+    refuse_open_password(path, "dbname=wallet password=hunter2", "x")
+    refuse_open_password(tmp_path / "absent", "dbname=wallet password=hunter2", "x")

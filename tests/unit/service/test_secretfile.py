@@ -13,7 +13,9 @@ import pytest
 from zkchannels.service.secretfile import (
     SecretFileError,
     credential,
+    credential_path,
     read_secret,
+    secret,
     write_secret,
 )
 
@@ -104,9 +106,51 @@ def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert credential("passphrase") is None
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
     (tmp_path / "credentials").mkdir()
-    (tmp_path / "credentials" / "passphrase").write_bytes(b"secret\n")
+    write_secret(tmp_path / "credentials" / "passphrase", b"secret\n")
     (tmp_path / "outside").write_bytes(b"other")
     assert credential("passphrase") == b"secret"
     assert credential("other") is None
     with pytest.raises(SecretFileError, match="no name"):
         credential("../outside")
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as systemd names it to a service."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    return tmp_path
+
+
+def test_a_credential_comes_before_its_file(credentials: Path, tmp_path: Path) -> None:
+    """Where systemd hands a secret over, its file is not looked at; without, the file counts."""
+    write_secret(tmp_path / "file", b"of the file")
+    assert secret(tmp_path / "file", "program.key") == b"of the file"
+    assert credential_path("program.key") is None
+    write_secret(credentials / "program.key", b"of systemd\n")
+    assert secret(tmp_path / "missing", "program.key") == b"of systemd"
+    assert credential_path("program.key") == credentials / "program.key"
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o444, 0o602])
+def test_a_credential_that_all_may_read_is_refused(credentials: Path, mode: int) -> None:
+    """A folder of credentials that is none, with files open to all, is refused."""
+    write_secret(credentials / "program.key", b"hunter2")
+    (credentials / "program.key").chmod(mode)
+    with pytest.raises(SecretFileError, match="open to others"):
+        credential("program.key")
+
+
+def test_a_credential_that_is_roots_is_accepted(credentials: Path, tmp_path: Path) -> None:
+    """systemd's own is root's, 0440 for its access list; the same mode elsewhere is refused."""
+    elsewhere = tmp_path / "folder" / "program.key"
+    elsewhere.parent.mkdir()
+    for path in (credentials / "program.key", elsewhere):
+        write_secret(path, b"secret")
+        path.chmod(0o440)
+    if os.geteuid() == 0:
+        assert credential("program.key") == b"secret"
+    else:
+        with pytest.raises(SecretFileError, match="open to others"):
+            credential("program.key")
+    with pytest.raises(SecretFileError, match="open to others"):
+        read_secret(elsewhere)
