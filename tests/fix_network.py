@@ -1,4 +1,4 @@
-"""Whole networks: every part a real process on real sockets."""
+"""Whole networks: every part a real process on real sockets, forked from what is imported."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.flow.world import World
-from zkchannels.devnet.network import Network
+from tests.nursery import ForkedNetwork
 from zkchannels.devnet.postgres import DURABLE, THROWAWAY, Cluster
 
 _NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def shared_network(memory_directory: Path, postgres_cluster: Cluster) -> Iterator[Network]:
+def shared_network(memory_directory: Path, postgres_cluster: Cluster) -> Iterator[ForkedNetwork]:
     """One network that tests share: each brings its own channel and leaves all services running."""
     directory = memory_directory / "network"
-    with Network(directory, postgres=THROWAWAY, cluster=postgres_cluster) as network:
+    with ForkedNetwork(directory, postgres=THROWAWAY, cluster=postgres_cluster) as network:
         yield network
 
 
 @pytest.fixture
-def world(shared_network: Network) -> World:
+def world(shared_network: ForkedNetwork) -> World:
     """The shared network with everything running and the daemon ready."""
     world = World(shared_network, prefix=f"w{next(_NUMBERS)}")
     world.everything_runs()
@@ -36,7 +36,7 @@ def own_world(memory_directory: Path) -> Iterator[World]:
     """A network of the test's own, PostgreSQL included, to be broken at will."""
     directory = memory_directory / f"own{next(_NUMBERS)}"
     # Durable settings: a killed server must come back with everything it committed.
-    with Network(directory, postgres=DURABLE, merchants=("coffee",)) as network:
+    with ForkedNetwork(directory, postgres=DURABLE, merchants=("coffee",)) as network:
         yield World(network, prefix="own")
 
 

@@ -13,8 +13,8 @@ import msgspec
 
 from tests.contract.world import bytecode
 from tests.flow.world import World
+from tests.nursery import ForkedNetwork
 from zkchannels.devnet.accounts import DEV_KEYS
-from zkchannels.devnet.network import Network
 from zkchannels.devnet.service import Service
 from zkchannels.escrow import calls
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
@@ -25,7 +25,7 @@ WITHIN = 60.0
 """Seconds after which a wait of a test has failed; a busy machine takes a few."""
 
 
-class ArenaNetwork(Network):
+class ArenaNetwork(ForkedNetwork):
     """A devnet whose first merchant misbehaves on order; the second one is honest."""
 
     def new_service(self, name: str, command: list[str], *, log: Path) -> Service:

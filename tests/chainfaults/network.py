@@ -10,8 +10,9 @@ from typing import Any
 
 from tests.chainfaults.proxy import HONEST, Fault, FaultProxy
 from tests.flow.world import World
+from tests.nursery import ForkedNetwork
 from zkchannels.devnet.anvil import Anvil
-from zkchannels.devnet.network import ETHER, Network
+from zkchannels.devnet.network import ETHER
 from zkchannels.devnet.postgres import Cluster
 from zkchannels.escrow.ethereum import checksum
 from zkchannels.escrow.record import ChannelStatus
@@ -22,7 +23,7 @@ MOMENT = 2.0
 PATIENCE = 120.0  # seconds; far more than anything here takes
 
 
-class FaultyNetwork(Network):
+class FaultyNetwork(ForkedNetwork):
     """One merchant, a chain that is final ten blocks deep, two nodes in front of it.
 
     The merchant and the tests ask the chain itself.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tests.fault.control import Control
-from tests.fault.nursery import ForkedService, Nursery
 from tests.fault.proxy import Proxy, merchant_proxy, signer_proxy
-from zkchannels.devnet.network import Network
+from tests.nursery import ForkedNetwork
 from zkchannels.devnet.service import Service
 
 PROCESSES = ("customerd", "customersigner", "merchantd-coffee", "merchantd-bakery")
 
 
-class FaultNetwork(Network):
+class FaultNetwork(ForkedNetwork):
     """The network of the flow tests with every program behind the launcher."""
 
     def __init__(self, directory: Path, *, proxied: bool = False, **options: Any) -> None:
@@ -26,16 +24,6 @@ class FaultNetwork(Network):
         self.proxied = proxied
         self.proxies: dict[str, Proxy] = {}
         self.controls: dict[str, Control] = {}
-        self._nursery: Nursery | None = None
-
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack:
-            self._nursery = Nursery()
-            stack.callback(self._nursery.close)
-            super().__enter__()
-            # Whatever ends the network ends the nursery behind it.
-            self._stack.push(stack.pop_all())
-        return self
 
     def program(self, program: str, name: str = "") -> list[str]:
         """Start the program by the launcher, under a control file of its own."""
@@ -44,11 +32,6 @@ class FaultNetwork(Network):
         if key not in self.controls:
             self.controls[key] = Control(path)
         return [sys.executable, "-m", "tests.fault.launcher", str(path), program]
-
-    def new_service(self, name: str, command: list[str], *, log: Path) -> Service:
-        """Have the program forked from what is imported already."""
-        assert self._nursery is not None
-        return ForkedService(self._nursery, name, command, log=log)
 
     def service(self, process: str) -> Service:
         """Return the service that runs a process."""

@@ -12,13 +12,13 @@ from typing import Any
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.flow.world import World
+from tests.nursery import ForkedNetwork
 from tests.postgres.proxy import Proxy
-from zkchannels.devnet.network import Network
 from zkchannels.devnet.service import Service
 from zkchannels.jsonrpc.client import BlockingClient
 
 
-class ProxiedNetwork(Network):
+class ProxiedNetwork(ForkedNetwork):
     """A network with one merchant whose daemons talk to the server through a proxy each."""
 
     def __init__(self, directory: Path, **more: Any) -> None:
@@ -43,7 +43,7 @@ class ProxiedNetwork(Network):
 class Second:
     """Another customerd on the database of a network's first, with sockets of its own."""
 
-    def __init__(self, network: Network, *, dsn: str | None = None) -> None:
+    def __init__(self, network: ForkedNetwork, *, dsn: str | None = None) -> None:
         directory = network.directory / "second"
         directory.mkdir(mode=0o700, exist_ok=True)
         self.socket = directory / "customerd.sock"

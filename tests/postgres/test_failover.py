@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.flow.world import ETHER_UNITS, World
+from tests.nursery import ForkedNetwork
 from tests.postgres.conftest import LEASE, RESTARTABLE
 from tests.postgres.payments import check_paid_once, mined, queue, settled
-from zkchannels.devnet.network import Network
 from zkchannels.devnet.postgres import Cluster
 
 
-class ReplicatedNetwork(Network):
+class ReplicatedNetwork(ForkedNetwork):
     """A network whose daemon knows a primary and its standby; the merchant has another server."""
 
     def __init__(self, directory: Path, merchants_server: Cluster, **more: Any) -> None:

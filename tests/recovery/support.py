@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from tests.flow.world import World
-from zkchannels.devnet.network import Network
+from tests.nursery import ForkedNetwork
 from zkchannels.jsonrpc.client import BlockingClient
 
 
@@ -143,10 +143,10 @@ class Machine:
         self.network.wait_mode("ready")
 
 
-class Takeover(Network):
+class Takeover(ForkedNetwork):
     """The customer's half of a network, beside the chain and the merchants of another."""
 
-    def __init__(self, other: Network) -> None:
+    def __init__(self, other: ForkedNetwork) -> None:
         short = Path(tempfile.mkdtemp(prefix="takeover-", dir=other.directory))
         super().__init__(
             short,

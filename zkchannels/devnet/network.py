@@ -123,6 +123,13 @@ class Network:
         """A service of this network that is not started yet."""
         return Service(name, command, log=log)
 
+    def execute(self, command: list[str], *, given: str = "") -> str:
+        """Run a program to its end and return what it printed; raises RuntimeError."""
+        done = subprocess.run(command, capture_output=True, text=True, check=False, input=given)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command[2:])} failed:\n{done.stderr or done.stdout}")
+        return done.stdout
+
     def start_postgres(self) -> None:
         """Start a private cluster, unless one is shared."""
         if self._shared_cluster is not None:
@@ -173,7 +180,7 @@ class Network:
             arguments += ["--token", checksum(self.token), "--symbol", TOKEN_SYMBOL]
             arguments += ["--decimals", str(TOKEN_DECIMALS), "--unit", "1"]
         command = [*self.program("merchantd", name), "--config", str(config)]
-        made = json.loads(_run([*command, *arguments]))
+        made = json.loads(self.execute([*command, *arguments]))
         service = self.new_service(
             f"merchantd/{name}", [*command, "run"], log=home / "merchantd.log"
         )
@@ -192,7 +199,7 @@ class Network:
         """Run a `merchantd` command that answers JSON."""
         config = self.merchants[name].config
         command = [sys.executable, "-m", "merchantd", "--config", str(config)]
-        return json.loads(_run([*command, *arguments, "--json"]))
+        return json.loads(self.execute([*command, *arguments, "--json"]))
 
     def nodes(self) -> list[str]:
         """The endpoints that the daemon knows, preferred ones first."""
@@ -239,7 +246,7 @@ class Network:
         command = self.program("customersigner")
         command += ["--state-directory", str(self.signer_directory)]
         secret = ["--passphrase-file", str(self.passphrase)]
-        _run([*command, "init", "--restore", *secret], given=self.words + "\n")
+        self.execute([*command, "init", "--restore", *secret], given=self.words + "\n")
         self.signer_command = [*command, "run", *secret, "--socket", str(self.signer_socket)]
         self.signer = self.new_service(
             "customersigner",
@@ -331,13 +338,6 @@ class Network:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
-
-
-def _run(command: list[str], *, given: str = "") -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, input=given)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command[2:])} failed:\n{done.stderr or done.stdout}")
-    return done.stdout
 
 
 def _new_key(path: Path) -> PrivateKey:
