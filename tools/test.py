@@ -19,7 +19,7 @@ GROUPS = (
     ("fault", "nine", "model", "soak", "recovery", "tokens", "journal"),
     ("flow", "chain", "chainfaults", "adversary", "postgres", "link"),
 )
-NEED_ROOT = frozenset({"systemd"})
+NEED_ROOT = frozenset({"systemd", "journal"})
 """Folders whose tests boot a machine of their own; others than root go without, and are told."""
 ROOT = Path("tests")
 NOTHING_SELECTED = 5  # of a group, by options such as -k

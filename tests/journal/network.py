@@ -33,6 +33,18 @@ class RecordedNetwork(Network):
             environment={**levels, "CUSTOMERD_SOCKETS_SIGNER_TLS": self.tls},
         )
 
+    def start_merchant(self, name: str) -> None:
+        """Start it from a configuration that nobody else reads: a password is in it."""
+        home = self.directory / name
+        home.mkdir(mode=0o700)
+        (home / "merchantd.toml").touch(mode=0o600)
+        super().start_merchant(name)
+
+    def start_daemon(self) -> None:
+        """Start it from a configuration that nobody else reads."""
+        self.config.touch(mode=0o600)
+        super().start_daemon()
+
     def _database(self, name: str) -> str:
         return make_conninfo(super()._database(name), password=self.password)
 

@@ -761,7 +761,8 @@ EVENTS = (
         "ae000403e3a64b03a8ab3d480d70fe7a",
         _DAEMON,
         "A transaction needs more than the fee cap",
-        "@REASON@. Raise [chain] fee_cap and restart, or wait for lower fees.",
+        "@REASON@. Raise [chain] fee_cap and reload (systemctl reload customerd), or wait for "
+        "lower fees.",
     ),
     Event(
         "alarm_raised.transaction_stuck",
