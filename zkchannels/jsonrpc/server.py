@@ -79,11 +79,15 @@ class Server:
     async def hold(self) -> None:
         """Accept no more connections, and hold all that there are."""
         self._holding = True
-        self.close()
         for peer in list(self.connections):
             peer.hold()
+        if self._listener is not None:
+            for listening in self._listener.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+        # A closed listener drops, and so resets, what it has accepted and not made yet.
         for _ in range(ACCEPTING):
             await asyncio.sleep(0)
+        self.close()
 
     async def adopt(self, connected: socket.socket, earlier: CarriedConnection) -> Peer:
         """Go on with a connection that another process accepted."""
