@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -68,6 +69,43 @@ def test_a_secret_that_others_can_read_is_refused(network: BoxedNetwork) -> None
         wait(f"chmod 600 {GUARD_KEY}")
     file.chmod(0o600)
     assert answered(lambda: network.rpc("getinfo"))["guard"]
+
+
+def test_the_daemons_secrets_come_from_credentials(network: BoxedNetwork) -> None:
+    """Its key from an encrypted one, its password from a file of root's, and from nowhere else."""
+    guard = network.rpc("getinfo")["guard"]
+    key, config = network.box.path(GUARD_KEY).read_text(), network.config.read_text()
+    password = secrets.token_urlsafe(24)
+    network.sql(f"alter role customerd password '{password}'")
+    sealed = "/etc/credstore.encrypted/customerd.guard-key"
+    seal = ("systemd-creds", "encrypt", "--name=customerd.guard-key", "-", sealed)
+    network.box.shell(*seal, given=key)
+    network.write("/root/password", password, mode=0o600)
+    network.drop_in(
+        "customerd.service",
+        "[Service]\nLoadCredential=customerd.database-password:/root/password\n",
+    )
+    by_password = 'dsn = "host=127.0.0.1 user=customerd dbname=customerd"'
+    network.config.write_text(config.replace("[database]\n", f"[database]\n{by_password}\n"))
+    network.box.path(GUARD_KEY).unlink()
+    try:
+        network.daemon.restart()
+        info = network.rpc("getinfo")
+        assert (info["guard"], info["database"]) == (guard, True)
+        assert not network.box.path(GUARD_KEY).exists()
+        sessions = "select client_addr from pg_stat_activity where application_name = 'customerd'"
+        asked = network.as_user("postgres", "psql", "-qXAtc", sessions).stdout
+        assert set(asked.split()) == {"127.0.0.1"}
+        process = network.box.path(f"/proc/{network.daemon.pid}")
+        for what in ("cmdline", "environ"):
+            assert password.encode() not in (process / what).read_bytes()
+    finally:
+        network.write(GUARD_KEY, key, mode=0o600, owner="customerd")
+        network.config.write_text(config)
+        network.box.path(sealed).unlink()
+        network.remove_drop_in("customerd.service")
+        network.daemon.restart()
+    assert network.rpc("getinfo")["guard"] == guard
 
 
 def test_secret_files_are_for_their_service_alone(world: World) -> None:
