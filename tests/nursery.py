@@ -132,6 +132,10 @@ class Forked:
         """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
     def send_signal(self, number: int) -> None:
         """Send a signal, if the process has not ended."""
         if self.poll() is None:
@@ -155,28 +159,33 @@ def shared() -> Nursery:
     return Nursery()
 
 
+def is_ours(command: Sequence[str]) -> bool:
+    """Whether a command line is one that a nursery forks."""
+    return command[1] == "-m" and command[_MODULE] in PROGRAMS
+
+
+def new_service(name: str, command: list[str], *, log: Path) -> Service:
+    """Return a service that is forked from what is imported already, if it is one of ours."""
+    if is_ours(command):
+        return ForkedService(shared(), name, command, log=log)
+    return Service(name, command, log=log)
+
+
 class ForkedNetwork(Network):
     """The network with programs that come from a nursery."""
 
-    @property
-    def nursery(self) -> Nursery:
-        """Where its programs come from."""
-        return shared()
-
     def new_service(self, name: str, command: list[str], *, log: Path) -> Service:
-        """Have the program forked from what is imported already, if it is one of ours."""
-        if command[_MODULE] not in PROGRAMS:
-            return super().new_service(name, command, log=log)
-        return ForkedService(self.nursery, name, command, log=log)
+        """Have our programs forked."""
+        return new_service(name, command, log=log)
 
     def execute(self, command: list[str], *, given: str = "") -> str:
         """Run a program of ours to its end and return what it printed."""
-        if command[_MODULE] not in PROGRAMS:
+        if not is_ours(command):
             return super().execute(command, given=given)
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             output, errors, typed = (Path(directory) / name for name in ("out", "errors", "in"))
             typed.write_text(given)
-            process = self.nursery.fork(command, os.environ, output, given=typed, errors=errors)
+            process = shared().fork(command, os.environ, output, given=typed, errors=errors)
             if process.wait() != 0:
                 told = errors.read_text() or output.read_text()
                 raise RuntimeError(f"{' '.join(command[_MODULE:])} failed:\n{told}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from zkchannels.devnet.service import Service
+from tests.nursery import new_service
 from zkchannels.jsonrpc.client import BlockingClient
 
 _NUMBERS = itertools.count(1)
@@ -35,7 +35,7 @@ class Alone:
             f'[guard]\nkey = "{directory / "guard.key"}"\n'
         )
         self.command = [sys.executable, "-m", "customerd", "--config", str(self.config)]
-        self.service = Service(name, self.command, log=directory / f"{name}.log")
+        self.service = new_service(name, self.command, log=directory / f"{name}.log")
 
     def rpc(self, method: str, /, **params: Any) -> Any:
         """Call on a connection of its own."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from customersigner import seedfile
 from customersigner.derivation import Wallet, entropy_of
-from zkchannels.devnet.service import Service
+from tests.nursery import new_service
 from zkchannels.jsonrpc.client import BlockingClient
 from zkchannels.jsonrpc.errors import RequestTimeout, RpcError
 from zkchannels.service.secretfile import write_secret
@@ -74,7 +74,7 @@ class Daemon:
         )
         self.config = config
         command = [sys.executable, "-m", "customerd", "--config", str(config)]
-        self.service = Service("customerd", command, log=directory / "customerd.log")
+        self.service = new_service("customerd", command, log=directory / "customerd.log")
 
     def rpc(self, method: str, /, **params: Any) -> Any:
         """Call the owner RPC."""
@@ -148,7 +148,7 @@ class Signer:
         self._base = [*base, "--state-directory", str(self.state)]
         self._secret = ["--passphrase-file", str(self.passphrase)]
         run = [*self._base, "run", *self._secret, *arguments]
-        self.service = Service("customersigner", run, log=directory / "signer.log")
+        self.service = new_service("customersigner", run, log=directory / "signer.log")
 
     def pair(self, line: str) -> subprocess.CompletedProcess[str]:
         """Run `customersigner pair`, the line on standard input."""

@@ -24,6 +24,7 @@ from psycopg.conninfo import make_conninfo
 
 from merchantd.config import read_settings
 from merchantd.initialise import Asset, initialise
+from tests.nursery import Forked, is_ours, shared
 from zkchannels.abacus import (
     ChannelSecrets,
     EstablishBlindings,
@@ -79,7 +80,7 @@ async def until(probe: Callable[[], Awaitable[_T]], *, within: float = WITHIN) -
 class Daemon:
     """A running `merchantd run`."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     host: str
     port: int
 
@@ -178,19 +179,22 @@ class MerchantSite:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self.folder / f"notify-{secrets.token_hex(4)}"))
             notify.settimeout(WITHIN)
-            log = (self.folder / "merchantd.log").open("ab")
+            log = self.folder / "merchantd.log"
             command = [sys.executable, "-m", program, "--config", str(self.config), "run"]
-            passed: tuple[int, ...] = ()
+            environment = {**os.environ, "NOTIFY_SOCKET": notify.getsockname()}
+            process: subprocess.Popen[bytes] | Forked
             if handed_over is not None:
-                passed = (handed_over.fileno(),)
-                command = [sys.executable, "-c", _AS_SYSTEMD, str(passed[0]), *command[1:]]
-            process = subprocess.Popen(
-                command,
-                env={**os.environ, "NOTIFY_SOCKET": notify.getsockname()},
-                stderr=log,
-                pass_fds=passed,
-            )
-            log.close()
+                passed = handed_over.fileno()
+                command = [sys.executable, "-c", _AS_SYSTEMD, str(passed), *command[1:]]
+                with log.open("ab") as errors:
+                    process = subprocess.Popen(
+                        command, env=environment, stderr=errors, pass_fds=(passed,)
+                    )
+            elif is_ours(command):
+                process = shared().fork(command, environment, log)
+            else:
+                with log.open("ab") as errors:
+                    process = subprocess.Popen(command, env=environment, stderr=errors)
             said = ""
             try:
                 while not said.startswith("READY=1"):

@@ -369,7 +369,8 @@ async def test_one_address_cannot_fill_the_records(site: MerchantSite) -> None:
         for number in range(2):
             session = await customer.propose_pay(peer, 1)
             step = await customer.pay_step(peer, channel, 1, session, attempt=number)
-            proof = step.request.proof[:-1] + b"\0"
+            *kept, last = step.request.proof
+            proof = bytes([*kept, last ^ 1])
             bad = wire.PayProveParams(session, step.request.nonce, proof)
             with refused("bad_proof"):
                 await peer.request(wire.PAY_PROVE, bad)
