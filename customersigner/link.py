@@ -311,7 +311,7 @@ class Link:
         handlers = Handlers(task_group=group)
         handlers.register(wire.PING, self._ping)
         for method, answer in self._signer.methods().items():
-            queued = self._queued(answer)
+            queued = self._queued(method.name, answer)
             proving = method is wire.PAY_PROVE
             handlers.register(method, self._preparing(queued, group) if proving else queued)
         # A daemon that left does not want to know: the question is withdrawn.
@@ -334,12 +334,17 @@ class Link:
         return wire.Done()
 
     def _queued(
-        self, answer: Callable[[Any], msgspec.Struct]
+        self, name: str, answer: Callable[[Any], msgspec.Struct]
     ) -> Callable[[Any, Peer], Awaitable[msgspec.Struct]]:
         async def handle(params: Any, peer: Peer) -> msgspec.Struct:
             self._hear()
             self._asked = self._heard
-            return await self._worker.run(begin, params, peer, time.monotonic() + self._patience)
+            deadline = time.monotonic() + self._patience
+            try:
+                return await self._worker.run(begin, params, peer, deadline)
+            except RpcError as error:
+                _tell_refusal(name, params, error)
+                raise
 
         def begin(params: Any, peer: Peer, deadline: float) -> msgspec.Struct:
             # Waiting behind a slow disk it may have outlived its connection or its caller.
@@ -368,3 +373,15 @@ class Link:
 
     def _hear(self) -> None:
         self._heard = asyncio.get_running_loop().time()
+
+
+def _tell_refusal(method: str, params: Any, error: RpcError) -> None:
+    """Log what the signer does not do for its daemon; the words may have amounts."""
+    fields = {"method": method, "kind": kind_of(error)}
+    operation = getattr(params, "operation", None)
+    if isinstance(operation, bytes):
+        fields["operation"] = operation.hex()
+    if fields["kind"] == "confirmation_pending":
+        return  # a person is asked first
+    log.info("request_refused", **fields)
+    log.debug("refused", reason=error.message, **fields)

@@ -44,6 +44,7 @@ def _value(command: str, parameter: Parameter) -> str:
         return ""  # one that is not there yet
     return {
         "label": "@labels",
+        "channel": "@labels",
         "channels": "" if command == "token-restrict" else "@labels",
         "operation": "@operations",
         "file": "@files",

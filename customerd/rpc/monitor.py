@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from customerd.rpc import methods
+from customerd.rpc.callers import uid_of
 from customerd.rpc.errors import failure
 from customerd.tokens.grant import OWNER, Grant, Rates, Scope
 from customerd.tokens.registry import NotLoaded, TokenRefused, Tokens
@@ -204,7 +205,7 @@ class Monitor:
         try:
             grant = self._tokens.present(params.token)
         except TokenRefused as refusal:
-            log.warning("token_refused", reason=str(refusal))
+            log.warning("token_refused", reason=str(refusal), peer_uid=uid_of(peer))
             asyncio.get_running_loop().call_soon(peer.close)
             raise failure("forbidden", str(refusal)) from None
         except NotLoaded:

@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import os
 import secrets
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from customerd.operations.queries import OperationRow
 from customerd.operations.runner import Runner
 from customerd.recovery.journal import Journal
 from customerd.rpc import methods, metrics, views
+from customerd.rpc.callers import uid_of
 from customerd.rpc.errors import failure
 from customerd.rpc.estimates import estimate
 from customerd.rpc.gate import LEVELS, Gate, Undeclared
@@ -64,7 +64,6 @@ from zkchannels.jsonrpc.method import Method, openrpc
 from zkchannels.jsonrpc.peer import Call, Handlers, Peer, current_call
 from zkchannels.service.configuration import ConfigurationError
 from zkchannels.service.logging import also_about, get_logger
-from zkchannels.service.sockets import peer_credentials
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
 from zkchannels.wire import merchant as wire
 from zkchannels.wire import signer as signer_wire
@@ -200,7 +199,7 @@ class Owner:
             return inline
 
         async def task(params: P, peer: Peer) -> R:
-            also_about(method=method.name, peer_uid=_uid_of(peer))
+            also_about(method=method.name, peer_uid=uid_of(peer))
             log.debug("called")
             call = current_call()
             try:
@@ -1034,17 +1033,6 @@ def _address(text: str) -> MerchantAddress:
         return MerchantAddress.parse(text)
     except InvalidMerchantAddress as error:
         raise failure("invalid_address", str(error)) from None
-
-
-def _uid_of(peer: Peer) -> int | None:
-    """Return the user at the other end of a Unix socket; None over TLS, and when he has left."""
-    connected = peer.transport.get_extra_info("socket")
-    if connected is None or connected.family != socket.AF_UNIX:
-        return None
-    try:
-        return peer_credentials(connected)[1]
-    except OSError:
-        return None
 
 
 def _label_taken(label: str) -> RpcError:

@@ -1003,6 +1003,14 @@ EVENTS = (
         "The daemon is in safe mode until it is back.",
     ),
     Event(
+        "request_refused",
+        "885f97537bdf4479a7d51ee9c501f654",
+        _SIGNER,
+        "The signer refused a request of its daemon",
+        "The method @METHOD@, for the reason @KIND@. customerctl operation @OPERATION@ has the "
+        "words. A policy is changed in policy.toml; anything else protects the money.",
+    ),
+    Event(
         "attached",
         "9560a816e4ec4b23ac690280a58e0f65",
         _SIGNER,

@@ -144,7 +144,7 @@ complete -c customerctl -n '__customerctl_walk token-restrict' -l channel -x -d 
 complete -c customerctl -n '__customerctl_walk token-restrict' -l expires -x -d 'only so long from now on: "1h", "30d"'
 complete -c customerctl -n '__customerctl_walk token-restrict' -l rate -x -d 'only so many calls: "10/s", "100/m"'
 complete -c customerctl -n '__customerctl_walk token-restrict' -l spend -x -d 'only so much of what it may pay: "0.01 ETH"'
-complete -c customerctl -n '__customerctl_walk logs' -l channel -x -d 'only about this channel'
+complete -c customerctl -n '__customerctl_walk logs' -l channel -x -a '(__customerctl_ask list channels label)' -d 'only about this channel'
 complete -c customerctl -n '__customerctl_walk logs' -l operation -x -a '(__customerctl_ask operations operations id)' -d 'only about this operation: its whole story'
 complete -c customerctl -n '__customerctl_walk logs' -l since -x -d 'not older: "today", "1 hour ago", "2026-11-21 18:00"'
 complete -c customerctl -n '__customerctl_walk logs' -l follow -d 'go on with what is written from now on'
