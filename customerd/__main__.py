@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from customerd import VERSION
 from zkchannels.service.configuration import ConfigurationError, load, refuse_open_password
@@ -21,7 +22,12 @@ DEFAULT_CONFIG = "/etc/customerd/customerd.toml"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code: 0 ended, 1 failed, 2 usage or configuration."""
     options = _parse(arguments)
-    from customerd.config import PASSWORD, Settings  # noqa: PLC0415 - help need not pay for it
+    from customerd.config import (  # noqa: PLC0415 - help need not pay for it
+        PASSWORD,
+        Settings,
+        log_file,
+        runtime_directory,
+    )
 
     # Detached, the daemon reads it again from another working folder.
     path = Path(options.config).absolute()
@@ -34,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read()
     except (ConfigurationError, OSError) as error:
-        print(f"customerd: {error}", file=sys.stderr)  # noqa: T201
+        _print(str(error))
         return 2
     if options.check_config:
         print(f"{options.config}: no errors")  # noqa: T201
@@ -43,23 +49,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from zkchannels.service.detach import detach  # noqa: PLC0415
 
         return detach(
-            lambda: serve(settings, read),
-            pidfile=Path(options.pidfile),
-            logfile=Path(options.logfile),
+            lambda: serve(settings, read, complain=_tell_caller),
+            pidfile=_in_folder(options.pidfile or f"{runtime_directory()}/customerd.pid"),
+            logfile=_in_folder(options.logfile or log_file()),
             timeout=options.timeout,
         )
     return serve(settings, read)
 
 
-def serve(settings: Settings, read: Callable[[], Settings]) -> int:
-    """Run the daemon until it is stopped; `read` reads the settings again."""
+def _in_folder(path: str) -> Path:
+    """Return the path; its folder is made if it is not there."""
+    with contextlib.suppress(OSError):  # opening the file says why it cannot be
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Path(path)
+
+
+def _print(reason: str) -> None:
+    print(f"customerd: {reason}", file=sys.stderr)  # noqa: T201
+
+
+def _tell_caller(reason: str) -> NoReturn:
+    """Print what keeps the daemon from starting, and have the waiting caller print it, too."""
+    from zkchannels.service.detach import DetachError  # noqa: PLC0415
+
+    _print(reason)
+    raise DetachError(reason)
+
+
+def serve(
+    settings: Settings,
+    read: Callable[[], Settings],
+    *,
+    complain: Callable[[str], None] = _print,
+) -> int:
+    """Run the daemon until it is stopped; `read` reads the settings again.
+
+    `complain` hears why it cannot run.
+    """
     from customerd.app import Daemon  # noqa: PLC0415
     from zkchannels.service.logging import configure, get_logger  # noqa: PLC0415
     from zkchannels.service.notify import Notifier  # noqa: PLC0415
-    from zkchannels.service.process import keep_memory_private  # noqa: PLC0415
+    from zkchannels.service.process import heed_sigterm, keep_memory_private  # noqa: PLC0415
     from zkchannels.service.secretfile import SecretFileError  # noqa: PLC0415
     from zkchannels.service.sockets import AlreadyRunning, SocketError  # noqa: PLC0415
 
+    heed_sigterm()
     keep_memory_private()
     configure("customerd", level=settings.log_level)
 
@@ -69,11 +103,11 @@ def serve(settings: Settings, read: Callable[[], Settings]) -> int:
     try:
         return asyncio.run(run())
     except (AlreadyRunning, SocketError, SecretFileError) as error:
-        print(f"customerd: {error}", file=sys.stderr)  # noqa: T201
+        complain(str(error))
         return 1
     except PermissionError as error:
         hint = "set [sockets] and [guard] in --config FILE"
-        print(f"customerd: {error.filename}: {error.strerror}; {hint}", file=sys.stderr)  # noqa: T201
+        complain(f"{error.filename}: {error.strerror}; {hint}")
         return 1
     except Exception:
         get_logger("customerd").exception("failed")
@@ -93,14 +127,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pidfile",
         metavar="FILE",
-        default="/run/customerd/customerd.pid",
-        help="with --detach: where its number is written",
+        help="with --detach: where its number is written; beside the sockets when absent",
     )
     parser.add_argument(
         "--logfile",
         metavar="FILE",
-        default="/var/log/customerd.log",
-        help="with --detach: where it logs to",
+        help="with --detach: where it logs to; /var/log/customerd.log, a person's own in the state "
+        "directory, when absent",
     )
     parser.add_argument(
         "--timeout", type=float, default=60.0, help="with --detach: seconds to wait"

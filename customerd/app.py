@@ -44,6 +44,7 @@ from zkchannels.jsonrpc.server import Server, serve
 from zkchannels.service.configuration import ConfigurationError
 from zkchannels.service.logging import get_logger, set_level, tell_missing
 from zkchannels.service.notify import Notifier
+from zkchannels.service.process import reap_orphans
 from zkchannels.service.secretfile import SecretFileError, credential
 from zkchannels.service.sockets import (
     bind_owner_only,
@@ -236,6 +237,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_quietly)
+        reap_orphans(loop)
         passed, settings = passed_fds(), self._settings.sockets
         given = passed.listening
         self._restarted = self._handover.receive(passed.stored)

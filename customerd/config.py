@@ -18,7 +18,8 @@ TOKENS_KEY = "customerd.tokens-key"
 """Names of the credentials that the daemon takes from systemd; each comes before its file."""
 
 
-def _runtime_directory() -> str:
+def runtime_directory() -> str:
+    """Return where the sockets are: the system's daemon's, or a person's own."""
     if os.geteuid() == 0:
         return "/run/customerd"
     base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
@@ -32,6 +33,11 @@ def _state_directory() -> str:
     return str(Path(base) / "customerd")
 
 
+def log_file() -> str:
+    """Return where a detached daemon logs to."""
+    return "/var/log/customerd.log" if os.geteuid() == 0 else f"{_state_directory()}/customerd.log"
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all sections: an unknown key is refused."""
 
@@ -39,9 +45,9 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Sockets(Section, frozen=True):
     """Where the daemon listens."""
 
-    rpc: str = msgspec.field(default_factory=lambda: f"{_runtime_directory()}/customerd.sock")
+    rpc: str = msgspec.field(default_factory=lambda: f"{runtime_directory()}/customerd.sock")
     """The owner's RPC socket, mode 0600."""
-    signer: str = msgspec.field(default_factory=lambda: f"{_runtime_directory()}/signer.sock")
+    signer: str = msgspec.field(default_factory=lambda: f"{runtime_directory()}/signer.sock")
     """The socket that the signer dials."""
     signer_mode: Literal["0600", "0660", "0666"] = "0600"
     """Its mode. Others than the daemon's own user and root are listened to with another mode

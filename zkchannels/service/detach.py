@@ -71,9 +71,10 @@ def detach(
     """Run `run` in the background; return 0 when it said READY=1, else 1 with the reason on stderr.
 
     Call it before there is an event loop or a second thread: neither outlives a fork. `run` must
-    tell readiness through NOTIFY_SOCKET; its return value is the daemon's exit status. What the
-    daemon prints goes to `logfile` (mode 0600). A daemon that is not ready within `timeout` seconds
-    goes on, but the answer is 1.
+    tell readiness through NOTIFY_SOCKET; its return value is the daemon's exit status, and a
+    DetachError that it raises a reason for the caller. What the daemon prints goes to `logfile`
+    (mode 0600). A daemon that is not ready within `timeout` seconds goes on, but the answer is 1,
+    with what it waits for.
     """
     if "NOTIFY_SOCKET" in os.environ or "INVOCATION_ID" in os.environ:
         return _failed("--detach is not for systemd: run in the foreground under it")
@@ -132,7 +133,7 @@ def _become_daemon(
             with context:
                 status = run() or 0
         except (DetachError, OSError) as error:
-            os.write(reasons, str(error).encode())
+            os.write(reasons, str(error).encode()[:4000])
             raise
     except SystemExit as leaving:
         # The first of the two forks leaves through here, too, by os._exit.
@@ -149,16 +150,20 @@ def _become_daemon(
 
 
 def _wait(states: socket.socket, reading: int, logfile: Path, timeout: float) -> int:
-    deadline = time.monotonic() + timeout
+    deadline, status = time.monotonic() + timeout, ""
     while (left := deadline - time.monotonic()) > 0:
         readable, _, _ = select.select([states.fileno(), reading], [], [], left)
         if states.fileno() in readable:
-            if b"READY=1" in states.recv(65536).split(b"\n"):
+            told = states.recv(65536).decode(errors="replace").split("\n")
+            if "READY=1" in told:
                 return 0
+            for line in told:
+                if line.startswith("STATUS="):
+                    status = f": {line.removeprefix('STATUS=')}"
         elif reading in readable:
             reason = os.read(reading, 4096).decode(errors="replace")
             return _failed(reason or f"the daemon did not start; see {logfile}")
-    return _failed(f"the daemon is not ready after {timeout:g} s; see {logfile}")
+    return _failed(f"the daemon is not ready after {timeout:g} s{status}; see {logfile}")
 
 
 def _failed(reason: str) -> int:

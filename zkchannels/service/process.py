@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ctypes
 import os
 import resource
+import signal
+import sys
 from typing import Final
 
 _MANY = 1 << 20
@@ -23,6 +27,35 @@ def keep_memory_private() -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
         number = ctypes.get_errno()
         raise OSError(number, f"prctl: {os.strerror(number)}")
+
+
+def heed_sigterm() -> None:
+    """End by SIGTERM before an event loop has a handler for it, as a container's first process.
+
+    For that one the kernel ignores every signal that has none.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, _leave)
+
+
+def reap_orphans(loop: asyncio.AbstractEventLoop) -> None:
+    """As a container's first process, let no process that is left to us stay behind as a zombie.
+
+    For programs that start no processes themselves: whoever does waits for them.
+    """
+    if os.getpid() == 1:
+        loop.add_signal_handler(signal.SIGCHLD, _reap)
+        _reap()
+
+
+def _leave(*_: object) -> None:
+    sys.exit(0)
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
 
 
 def open_files() -> int:
