@@ -285,7 +285,7 @@ def measure(rounds: int) -> dict[str, Any]:
             lambda: os.kill(service.pid, signal.SIGSTOP),
             lambda: os.kill(service.pid, signal.SIGCONT),
         )
-        cable = cable_cut(desk, max(2, rounds // 3)) if may_make_networks() else None
+        cable = cable_cut(desk, max(3, rounds // 2)) if may_make_networks() else None
         network.daemon.stop()
         trips = {"unix": asyncio.run(over_unix(network)), "tls": asyncio.run(over_tls(network))}
     bare = statistics.median(bare_start(rounds))
