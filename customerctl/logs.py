@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 BOOTED = "/run/systemd/system"
 """There where systemd runs the machine (sd_booted(3))."""
 UNIT = "customerd.service"
+SIGNER = "customersigner.service"
 DETACHED = "/var/log/customerd.log"
 
 
@@ -32,11 +33,15 @@ def journalctl(
 ) -> list[str]:
     """Return the command line: of the system's daemon, and of one that this user runs.
 
-    `wallet`: of the system's daemon for this wallet alone.
+    `wallet`: of the system's daemon for this wallet alone. What a signer on this machine said
+    about an operation belongs to its story.
     """
-    units = ["--unit", UNIT, "--user-unit", UNIT]
+    signers = [SIGNER] if "operation" in params else []
     if wallet:
-        units = ["--unit", f"customerd@{wallet}.service"]
+        units = [f"--unit={unit}" for unit in (f"customerd@{wallet}.service", *signers)]
+    else:
+        kinds = ("--unit", "--user-unit")
+        units = [f"{kind}={unit}" for unit in (UNIT, *signers) for kind in kinds]
     command = ["journalctl", *units]
     if params.get("follow"):
         command.append("--follow")

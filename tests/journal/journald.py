@@ -18,7 +18,7 @@ from zkchannels.devnet.service import Service
 
 JOURNALD = "/lib/systemd/systemd-journald"
 CATALOGUES = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
-PATIENCE = 10.0
+PATIENCE = 60.0
 Entry = dict[str, Any]
 
 _START = """

@@ -122,6 +122,7 @@ def test_no_secret_is_in_the_journal(
     for path in recorded.directory.rglob("*.log"):
         written += path.read_bytes()
     assert len(wanted) > 50
+    assert any("its middle" in name for name in wanted)
     assert found_in(written, wanted) == set()
     public = {"channel": bytes.fromhex(world.show(label)["channel"][2:])}
     assert found_in(written, public) == {"channel"}  # what is there is found
@@ -181,7 +182,7 @@ def _files(recorded: RecordedNetwork) -> dict[str, bytes | int]:
             found[f"{path.name} as text"] = text
             with contextlib.suppress(ValueError):
                 found[path.name] = bytes.fromhex(text.decode())
-        elif path.suffix == ".pem" and _PRIVATE in path.read_text():
+        if path.suffix in (".key", ".pem") and _PRIVATE in path.read_text():
             found |= _private_lines(path)
     return found
 

@@ -19,10 +19,12 @@ def test_matches_are_exact() -> None:
     """The line for journalctl has the unit of system and user, and a match for each condition."""
     given = {"channel": "a b", "operation": OPERATION.upper(), "since": "-1h", "follow": True}
     assert journalctl(given, as_json=True) == [
-        *("journalctl", "--unit", "customerd.service", "--user-unit", "customerd.service"),
+        *("journalctl", "--unit=customerd.service", "--user-unit=customerd.service"),
+        *("--unit=customersigner.service", "--user-unit=customersigner.service"),
         *("--follow", "--since=-1h", "--output=json"),
         *("CHANNEL=a b", f"OPERATION={OPERATION}"),
     ]
+    assert journalctl({}, wallet="second") == ["journalctl", "--unit=customerd@second.service"]
 
 
 @pytest.mark.parametrize("operation", ["abc", OPERATION[:-1] + "g", f"{OPERATION} _UID=0"])
