@@ -68,5 +68,6 @@ def _no_journal(message: str) -> Failure:
         "no_journal",
         message,
         hint="customerd writes its log to its standard error; started with --detach,"
-        f" to {DETACHED} or where --logfile says",
+        f" to {DETACHED}, a person's own to customerd.log in its state directory,"
+        " or where --logfile says",
     )

@@ -158,8 +158,7 @@ class Runner:
             self._waiting_for_word.discard(row.operation)  # whoever waits for its end still does
         elif row.operation in self._ended:
             return
-        else:
-            _tell_of(row)
+        _tell_of(row)
         assert row.channel is not None
         self._ended.setdefault(row.operation, asyncio.Event())
         self._places[row.operation] = row.channel
