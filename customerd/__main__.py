@@ -89,12 +89,17 @@ def serve(
     from customerd.app import Daemon  # noqa: PLC0415
     from zkchannels.service.logging import configure, get_logger  # noqa: PLC0415
     from zkchannels.service.notify import Notifier  # noqa: PLC0415
-    from zkchannels.service.process import heed_sigterm, keep_memory_private  # noqa: PLC0415
+    from zkchannels.service.process import (  # noqa: PLC0415
+        heed_sigterm,
+        keep_memory_private,
+        open_files,
+    )
     from zkchannels.service.secretfile import SecretFileError  # noqa: PLC0415
     from zkchannels.service.sockets import AlreadyRunning, SocketError  # noqa: PLC0415
 
     heed_sigterm()
     keep_memory_private()
+    open_files()
     configure("customerd", level=settings.log_level)
 
     async def run() -> int:

@@ -36,6 +36,7 @@ ERRORS = ErrorKinds(
         "backup_unusable": "the backup cannot be read or written, is damaged, or does not fit",
         "wrong_wallet": "the backup belongs to another wallet than the attached signer's",
         "not_empty": "a backup is restored into an empty database only",
+        "interrupted": "a restart of the daemon came upon this call; it may be done or not",
         "invalid_configuration": "the configuration cannot be read; nothing was changed",
         "forbidden": "the token does not allow this, or is not valid (any more)",
         "rate_limited": "the token allows no more calls for a moment",
@@ -76,6 +77,7 @@ _HINTS: dict[str, str] = {
     "database_unavailable": "is PostgreSQL up? customerctl getinfo shows when it is back",
     "insufficient_balance": "customerctl balance shows what there is",
     "merchant_unreachable": "try again later",
+    "interrupted": "see whether it was done before trying again; it is not repeated by itself",
     "fee_too_high": "try again later, or raise the limit in the configuration",
     "timed_out": "customerctl operation shows how far it is",
     "policy-confirmation-required": "have somebody at the signer's terminal, or at "

@@ -133,7 +133,7 @@ class Handover:
         if not await self._notifier.keeps():
             return False
         await server.hold()
-        self._peers = sorted(server.connections, key=lambda peer: peer.name)[:MOST_CONNECTIONS]
+        self._peers = list(server.connections)[:MOST_CONNECTIONS]
         try:
             async with asyncio.timeout(SETTLES_WITHIN):
                 for peer in self._peers:
@@ -205,9 +205,13 @@ def read_state(states: list[int]) -> State:
     if not content.startswith(FORMAT):
         raise Unreadable("the state is of another version")
     try:
-        return msgspec.msgpack.decode(content[len(FORMAT) :], type=State)
+        state = msgspec.msgpack.decode(content[len(FORMAT) :], type=State)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Unreadable(f"the state is malformed: {error}") from None
+    for each in state.connections:
+        if any(call.batch >= len(each.carried.batches) for call in each.carried.calls):
+            raise Unreadable("the state is malformed: a call is of no batch")
+    return state
 
 
 def _older(carried: CarriedConnection, seconds: float) -> CarriedConnection:

@@ -733,7 +733,7 @@ RENAME = Method(
     RenameParams,
     Channel,
     summary="Give a channel another label.",
-    errors=("not_ready", "database_unavailable", "not_found", "label_taken"),
+    errors=("interrupted", "not_ready", "database_unavailable", "not_found", "label_taken"),
     needs="database",
     example=RenameParams(label="coffee", new_label="espresso"),
 )
@@ -815,7 +815,7 @@ RESUME = Method(
     ResumeParams,
     Resumed,
     summary="Let operations go on that wait because the database went back in time.",
-    errors=("not_ready", "database_unavailable", "not_found"),
+    errors=("interrupted", "not_ready", "database_unavailable", "not_found"),
     needs="database",
     example=ResumeParams(operation="0" * 32),
 )
@@ -834,7 +834,7 @@ RESTORE = Method(
     FileParams,
     Restored,
     summary="Restore a backup, or a directory of them, into an empty database.",
-    errors=(*_BACKUP, "wrong_wallet", "not_empty"),
+    errors=("interrupted", *_BACKUP, "wrong_wallet", "not_empty"),
     needs="signer",
     example=FileParams(file="/mnt/safe/wallet.zkbackup"),
 )
@@ -914,7 +914,7 @@ TOKEN_CREATE = Method(
     TokenCreateParams,
     TokenCreated,
     summary="Make a token, which lets its holder do some things.",
-    errors=("not_ready", "database_unavailable", "not_found", "invalid_restriction"),
+    errors=("interrupted", "not_ready", "database_unavailable", "not_found", "invalid_restriction"),
     needs="database",
     example=TokenCreateParams(
         methods=["getinfo", "balance", "list"], expires="30d", note="grafana"
@@ -970,7 +970,7 @@ SIGNER_FORGET = Method(
     NoParams,
     SignerForgotten,
     summary="Forget the paired signer, cut its connection, withdraw an open pairing.",
-    errors=("not_ready", "database_unavailable", "not_found"),
+    errors=("interrupted", "not_ready", "database_unavailable", "not_found"),
     needs="database",
     example=NoParams(),
 )

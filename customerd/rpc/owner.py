@@ -59,7 +59,7 @@ from zkchannels.chain.errors import ChainFailure
 from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import ZERO_ADDRESS, checksum
 from zkchannels.escrow.record import ChannelStatus
-from zkchannels.jsonrpc.errors import STOPPING, ConnectionLost, RequestTimeout, RpcError
+from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method, openrpc
 from zkchannels.jsonrpc.peer import Call, Handlers, Peer, current_call
 from zkchannels.service.configuration import ConfigurationError
@@ -230,9 +230,8 @@ class Owner:
         call.rest()
         await self._parts.gate.wait(HAS_BEGUN, None)
         if method.name in _ONCE:
-            raise RpcError(
-                STOPPING,
-                f"the daemon was restarted while it carried out {method.name}: see what it did",
+            raise failure(
+                "interrupted", f"the daemon was restarted while it carried out {method.name}"
             )
         answer: Any
         if isinstance(params, methods.SubscribeParams):

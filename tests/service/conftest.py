@@ -12,8 +12,8 @@ import pytest
 
 from tests.customerd.conftest import Alone
 from tests.flow.world import World
+from tests.nursery import ForkedNetwork
 from tests.service.manager import Managed
-from zkchannels.devnet.network import Network
 from zkchannels.devnet.postgres import THROWAWAY, Cluster
 from zkchannels.devnet.service import Service
 
@@ -46,7 +46,7 @@ class Supervised(Alone):
         )
 
 
-class KeptNetwork(Network):
+class KeptNetwork(ForkedNetwork):
     """A network whose daemon is under a manager that keeps its connections."""
 
     daemon: Managed

@@ -24,6 +24,7 @@ from zkchannels.chain.client import ChainClient
 from zkchannels.jsonrpc.peer import current_call
 
 _hanging = threading.Event()
+ASKED = ("pay", "token-create")
 _before, _after = threading.Event(), threading.Event()
 _watchers: list[Watcher] = []
 _made = Watcher.__init__
@@ -66,7 +67,7 @@ def _hold_commits() -> None:
 
     async def write(self: Store, writes: Any) -> float:
         task = asyncio.current_task()
-        asked = current_call() is not None and task is not None and task.get_name() == "pay"
+        asked = current_call() is not None and task is not None and task.get_name() in ASKED
         if asked and _before.is_set():
             await hang()
         moment = await original(self, writes)

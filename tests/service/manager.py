@@ -26,9 +26,10 @@ from zkchannels.devnet.service import Service
 
 MOST_FDS = 768
 # The launcher gives the descriptors the numbers 3, 4, ... and has LISTEN_PID name its own process,
-# which is the service's; the service ends with the test (see zkchannels.devnet.child).
+# which is the service's; the service ends with the test (see zkchannels.devnet.child). As with
+# systemd it may open 1024 files, whatever it is given, until it asks for more.
 _LAUNCHER = """
-import ctypes, fcntl, os, sys
+import ctypes, fcntl, os, resource, sys
 parent, count = int(sys.argv[1]), int(sys.argv[2])
 ctypes.CDLL(None).prctl(1, 15)
 os.getppid() == parent or sys.exit(1)
@@ -40,6 +41,8 @@ for number, each in enumerate(apart, 3):
     os.dup2(each, number)
 if count:
     os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, most))
 os.execv(command[0], command)
 """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -149,6 +151,48 @@ def test_a_manager_that_keeps_nothing_is_told_so_by_itself(supervised: Make) -> 
         daemon.service.restart()
         assert list(answers) == []
     assert not any(event["event"] == "connections_handed_over" for event in daemon.log())
+
+
+@pytest.mark.parametrize("moment", [signal.SIGUSR1, signal.SIGUSR2], ids=["before", "after"])
+def test_what_cannot_be_repeated_is_not(supervised: Make, moment: signal.Signals) -> None:
+    """A restart that comes upon such a call tells its caller; the next daemon does not repeat."""
+    daemon = supervised(module=("tests.service.hanging", "commits"))
+    daemon.service.start()
+    os.kill(daemon.service.pid, moment)
+    with daemon.connect() as raw:
+        raw.sendall(_line("token-create", methods=["list"]) + _line("getinfo", 2))
+        answers = _lines(raw)
+        assert next(answers)["id"] == 2
+        daemon.service.wait_told("hanging in a commit")
+        daemon.service.restart()
+        raw.sendall(_line("token-list", 3))
+        found = {answer["id"]: answer for answer in (next(answers), next(answers))}
+    assert found[1]["error"]["data"]["kind"] == "interrupted"
+    assert len(found[3]["result"]["tokens"]) == (moment == signal.SIGUSR2)
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Room for a thousand clients in this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1 << 14, before[1]), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_thousand_connections_are_kept(supervised: Make) -> None:
+    """As many connections as descriptors are allowed by default go through a restart."""
+    daemon = supervised(store=1024)
+    daemon.service.start()
+    clients = [BlockingClient(str(daemon.socket), timeout=60) for _ in range(1000)]
+    for client in clients:
+        client.call("list")
+    daemon.service.restart()
+    answered = {client.call("getinfo")["pid"] for client in clients}
+    for client in clients:
+        client.close()
+    assert answered == {daemon.service.pid}
 
 
 def _memory(content: bytes) -> int:
