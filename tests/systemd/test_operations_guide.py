@@ -21,6 +21,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "operations.md"
 _ARGUMENTS = re.sub(r"\\\n *", "", CHAIN_UNIT).partition("[Service]\n")[2].partition("\n")[0]
 WORDS = frozenset({"sh", "tty", "again", "package"})
 PATIENCE = 60.0
+INSTALLING = 300.0
 LASTING = f"""
 [Service]
 ExecStart=
@@ -109,8 +110,10 @@ def execute(network: BoxedNetwork, block: Block) -> str:
     merchant = f"MERCHANT={network.merchants['coffee'].address}"
     environment = ["env", merchant, "LANG=C.UTF-8", "SYSTEMD_PAGER=cat"]
     # Packages are fetched from outside; nothing else leaves the machine.
-    run = network.box.with_network if "package" in block.kinds else network.box.shell
-    done = run(*environment, *command, check=False, timeout=PATIENCE)
+    package = "package" in block.kinds
+    run = network.box.with_network if package else network.box.shell
+    patience = INSTALLING if package else PATIENCE
+    done = run(*environment, *command, check=False, timeout=patience)
     assert done.returncode == 0 or "again" in block.kinds, (block, done.stdout, done.stderr)
     return done.stdout + done.stderr
 
