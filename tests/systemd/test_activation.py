@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tests.systemd.network import BoxedNetwork, Unit
 from tests.systemd.waiting import journal_of, until
 
-CLIENTS = 24
+CLIENTS = 12
 
 
 def ask_from_many(network: BoxedNetwork, meanwhile: Callable[[], object]) -> list[object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.flow.world import World
 from tests.systemd.network import TESTS, BoxedNetwork, interpreter
 from tests.systemd.waiting import answered, journal_of, until
@@ -33,9 +31,10 @@ def run_hanging(network: BoxedNetwork, part: str) -> None:
 
 def test_ready_means_that_the_database_is_there(network: BoxedNetwork) -> None:
     """Without a server the start waits, says so and answers; it is ready once the server is up."""
-    network.daemon.stop()
     network.database.stop()
-    # What Debian's own unit says of the server proves nothing.
+    until(lambda: network.daemon.show("StatusText").startswith("database away"))
+    assert network.daemon.running
+    network.daemon.stop()
     network.box.shell("systemctl", "start", "--no-block", "customerd.service")
     assert answered(lambda: network.rpc("getinfo"))["mode"] == "starting"
     until(lambda: "waiting for PostgreSQL" in network.daemon.show("StatusText"))
@@ -46,37 +45,48 @@ def test_ready_means_that_the_database_is_there(network: BoxedNetwork) -> None:
 
 
 def test_the_status_tells_how_it_is(network: BoxedNetwork) -> None:
-    """`systemctl status` shows at once that the signer or the server is away, and back."""
+    """`systemctl status` shows at once that the signer is away, and back."""
     until(lambda: network.daemon.show("StatusText").startswith("ready: "))
     network.signer.stop()
     until(lambda: network.daemon.show("StatusText").startswith("safe mode (no signer"))
-    network.database.stop()
-    until(lambda: network.daemon.show("StatusText").startswith("database away"))
-    assert network.daemon.running
-    network.database.start()
     network.signer.start()
     until(lambda: network.daemon.show("StatusText").startswith("ready: "))
 
 
-@pytest.mark.parametrize("part", ["loop", "follower"])
-def test_a_daemon_that_hangs_is_restarted_and_goes_on(world: World, part: str) -> None:
-    """Event loop or watcher hang: systemd starts the daemon again, and a payment completes."""
+def restarted_by_the_watchdog(network: BoxedNetwork) -> None:
+    """Have a part of the daemon hang, and wait until systemd has started another."""
+    hanging = network.daemon.pid
+    network.daemon.kill("USR1")
+    until(lambda: network.daemon.show("NRestarts") != "0" and network.daemon.pid != hanging)
+    said = [line["MESSAGE"] for line in network.daemon.journal("--lines=200")]
+    assert any("Watchdog timeout" in text for text in said)
+
+
+def test_a_daemon_that_hangs_is_restarted_and_goes_on(world: World) -> None:
+    """Its event loop hangs in the middle of a payment: the next daemon completes that."""
     network: BoxedNetwork = world.network  # type: ignore[assignment]
-    run_hanging(network, part)
+    run_hanging(network, "loop")
     network.wait_mode("ready")
     label = world.establish()
     merchant = network.merchants["coffee"].service
     merchant.kill("STOP")
     operation = world.rpc("pay", label=label, amount="0.25 ETH", wait=False)["operation"]
-    hanging = network.daemon.pid
-    network.daemon.kill("USR1")
-    until(lambda: network.daemon.show("NRestarts") != "0" and network.daemon.pid != hanging)
+    restarted_by_the_watchdog(network)
     merchant.kill("CONT")
     done = answered(lambda: network.rpc("wait", operation=operation, timeout=60))
     assert done["status"] == "done"
     assert world.balances(label) == (750_000_000, 250_000_000)
-    said = [line["MESSAGE"] for line in network.daemon.journal("--lines=200")]
-    assert any("Watchdog timeout" in text for text in said)
+
+
+def test_a_watcher_that_hangs_is_restarted(network: BoxedNetwork) -> None:
+    """The event loop turns, but the chain is not followed any more: that is no life, either."""
+    run_hanging(network, "follower")
+    network.wait_mode("ready")
+    restarted_by_the_watchdog(network)
+    # It follows the chain again.
+    before = network.wait_mode("ready")["chain"]["head"]
+    network.chain.mine()
+    network.wait_info(lambda info: info["chain"]["head"] > before)
 
 
 def test_a_killed_daemon_is_back_for_who_waits(network: BoxedNetwork) -> None:
