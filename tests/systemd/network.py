@@ -51,16 +51,15 @@ def machine(name: str) -> Iterator[Box]:
         binds = _programs(tree)
         for path in sorted(UNITS.iterdir()):
             if path.suffix in (".service", ".socket"):
-                _put(path, tree / "lib/systemd/system" / path.name)
+                _put(path, tree / "usr/lib/systemd/system" / path.name)
         shutil.copytree(UNITS / "user", tree / "usr/lib/systemd/user")
         shutil.copytree(UNITS / "sysusers.d", tree / "usr/lib/sysusers.d")
         shutil.copytree(UNITS / "tmpfiles.d", tree / "usr/lib/tmpfiles.d")
         _put(Path(executable()), tree / f"{TESTS}/anvil")
         _put(CHECKOUT / "tests/service/hanging.py", tree / f"{TESTS}/hanging.py")
         _put(Path(__file__).with_name("probe.py"), tree / f"{TESTS}/probe.py")
-        (tree / "lib/systemd/system/anvil.service").write_text(CHAIN_UNIT)
-        copies = [f"{path}:/{path.relative_to(tree)}" for path in tree.rglob("*") if path.is_file()]
-        plan = Plan(binds_read_only=tuple(binds), copies=tuple(copies))
+        (tree / "usr/lib/systemd/system/anvil.service").write_text(CHAIN_UNIT)
+        plan = Plan(binds_read_only=tuple(binds), copies=(f"{tree}:/",))
         with Box.up(name, plan, owner=os.getpid()) as box:
             yield box
 
@@ -81,6 +80,9 @@ def _programs(tree: Path) -> list[str]:
     folders = (*PROGRAMS, "zkchannels")
     for name in folders:
         shutil.copytree(CHECKOUT / name, tree / LIBRARY.lstrip("/") / name)
+    # The daemon cannot write its own code, so what Python makes of it is made now, as by a package.
+    compiler = (sys.executable, "-m", "compileall", "-q", "-j0", tree / LIBRARY.lstrip("/"))
+    subprocess.run(compiler, check=True)
     if PYTHON in interpreter():
         binds.append(f"{sys.base_prefix}:{PYTHON}")
     for name in PROGRAMS:
