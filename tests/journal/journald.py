@@ -27,13 +27,15 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system /run/systemd/journal /run/log/journal /run/systemd/journald.conf.d
 printf '%s\\n' '[Journal]' Storage=volatile ReadKMsg=no Audit=no RateLimitBurst=0 \\
     ForwardToSyslog=no ForwardToWall=no RuntimeMaxUse=256M > /run/systemd/journald.conf.d/test.conf
-echo 6d3c1c4df6e24d0e8b5bb9d38c1d0d2f > /run/machine-id
-mount --bind /run/machine-id /etc/machine-id
-mount --bind /dev/null /dev/kmsg
-mkdir /run/catalog /run/database
+mkdir /run/etc /run/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work overlay /etc
+echo 6d3c1c4df6e24d0e8b5bb9d38c1d0d2f > /etc/machine-id
+test ! -e /dev/kmsg || mount --bind /dev/null /dev/kmsg
+mkdir /run/catalog
 cp "$0"/*.catalog /run/catalog
 mount --bind /run/catalog /usr/lib/systemd/catalog
-mount --bind /run/database /var/lib/systemd/catalog
+mount -t tmpfs tmpfs /var/lib/systemd
+mkdir /var/lib/systemd/catalog
 journalctl --update-catalog
 SYSTEMD_LOG_TARGET=null exec "$1"
 """
