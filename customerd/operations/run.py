@@ -19,7 +19,13 @@ from customerd.signing.gateway import Gateway
 from customerd.store.events import Change, Store
 from customerd.store.writes import Writes
 from customerd.watch.watcher import Watcher
-from zkchannels.jsonrpc.errors import ConnectionLost, ProtocolError, RequestTimeout, RpcError
+from zkchannels.jsonrpc.errors import (
+    STOPPING,
+    ConnectionLost,
+    ProtocolError,
+    RequestTimeout,
+    RpcError,
+)
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Peer
 from zkchannels.service.logging import also_about, get_logger
@@ -201,6 +207,11 @@ class Run:
             raise Interrupted("the merchant's answer cannot be read") from None
         except ConnectionLost:
             raise Interrupted("the connection to the merchant broke off") from None
+        except RpcError as error:
+            if error.code == STOPPING:
+                # It ended before it had decided: no refusal, and no reason to close alone.
+                raise Interrupted("the merchant is stopping") from None
+            raise
 
 
 def merchant_says(run: Run, error: RpcError) -> Exception:
