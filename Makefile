@@ -11,7 +11,7 @@ python := .venv/bin/python
 # pytest's own options, for instance: make test PYTEST="-k store -x"
 PYTEST ?=
 
-.PHONY: help check test test-fault test-flood test-model test-signer systemd-test soak demo devnet deb bench clean environment demo-environment static
+.PHONY: help check test test-fault test-flood test-model test-signer systemd-test test-debian soak demo devnet deb bench clean environment demo-environment static
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,10 @@ systemd-test: environment ## the units under a real systemd, in a machine booted
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m pytest tests/systemd $(PYTEST)
 
 MINUTES ?= 60
+test-debian: environment ## the packages, from lintian to purge, on a minimal machine (root; several minutes)
+	@ANVIL="$$(tools/anvil)" && export ANVIL && \
+	$(python) -m pytest tests/debian tests/debian/whole_packages.py $(PYTEST)
+
 soak: environment ## random histories of a whole network for MINUTES; the last line says what was lost
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tests.soak --minutes $(MINUTES)
 

@@ -18,8 +18,9 @@ GROUPS = (
     ("unit", "contract", "cli", "customerd", "service", "merchantd", "signer", "thief", "systemd"),
     ("fault", "nine", "model", "soak", "recovery", "tokens", "journal"),
     ("flow", "chain", "chainfaults", "adversary", "postgres", "link"),
+    ("debian",),
 )
-NEED_ROOT = frozenset({"systemd", "journal"})
+NEED_ROOT = frozenset({"debian", "journal", "systemd"})
 """Folders whose tests boot a machine of their own; others than root go without, and are told."""
 ROOT = Path("tests")
 NOTHING_SELECTED = 5  # of a group, by options such as -k

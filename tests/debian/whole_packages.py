@@ -1,0 +1,41 @@
+"""What takes too long for every run: lintian, the same bytes twice, and Debian's own test runner."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.debian.installed import APT, InstalledNetwork
+from tests.debian.packages import build
+from tests.systemd.network import CHECKOUT
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def test_lintian_has_nothing_to_say(packages: list[Path]) -> None:
+    """No error, no warning."""
+    command = ["lintian", "--allow-root", "--fail-on", "error,warning", *map(str, packages)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_the_same_files_make_the_same_bytes(packages: list[Path], tmp_path: Path) -> None:
+    """Built again, at another time and place, every package is the same."""
+    again = {path.name: path.read_bytes() for path in build(tmp_path)}
+    assert again == {path.name: path.read_bytes() for path in packages}
+
+
+def test_debians_own_tests_pass(network: InstalledNetwork, packages: list[Path]) -> None:
+    """autopkgtest installs the packages on a minimal machine and runs debian/tests there."""
+    network.box.with_network(*APT, "update")
+    network.box.with_network(*APT, "install", "--no-install-recommends", "autopkgtest")
+    source = "/root/source"
+    network.box.push(CHECKOUT / "packaging" / "debian", f"{source}/debian")
+    for path in packages:
+        network.box.push(path, f"/root/{path.name}")
+    command = ["autopkgtest", *(f"/root/{path.name}" for path in packages), source, "--", "null"]
+    done = network.box.with_network(*command, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "installed            PASS" in done.stdout
