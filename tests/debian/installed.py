@@ -83,5 +83,7 @@ class InstalledNetwork(BoxedNetwork):
         names = ("*customer*", "*merchantd*")
         wanted = " -o ".join(f"-name '{name}'" for name in names)
         pruned = "-path /proc -o -path /sys -o -path /root -o -path /var/log/journal"
-        found = self.box.shell("sh", "-c", f"find / \\( {pruned} \\) -prune -o {wanted} -print")
+        found = self.box.shell(
+            "sh", "-c", f"find / \\( {pruned} \\) -prune -o \\( {wanted} \\) -print"
+        )
         return set(found.stdout.split())
