@@ -1,4 +1,4 @@
-"""What takes too long for every run: lintian, the same bytes twice, and Debian's own test runner."""
+"""What takes too long for every run: lintian, the same bytes twice, Debian's own test runner."""
 
 from __future__ import annotations
 
