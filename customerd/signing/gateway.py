@@ -34,7 +34,6 @@ from zkchannels.jsonrpc.errors import ConnectionLost, RequestTimeout, RpcError
 from zkchannels.jsonrpc.method import Method
 from zkchannels.jsonrpc.peer import Handlers, Limits, Peer
 from zkchannels.jsonrpc.server import serve, serve_tls
-from zkchannels.service.certificate import ensure_pair
 from zkchannels.service.logging import get_logger
 from zkchannels.service.secretfile import SecretFileError
 from zkchannels.service.tls import fingerprint_of, own_certificate, pinning_server_context
@@ -171,6 +170,8 @@ class Gateway:
         Raises SecretFileError.
         """
         if self._fingerprint is None:
+            from zkchannels.service.certificate import ensure_pair  # noqa: PLC0415 - seldom needed
+
             ensure_pair(self._certificate, "customerd", "server")
             self._fingerprint = fingerprint_of(own_certificate(self._certificate))
         return self._fingerprint
