@@ -149,7 +149,7 @@ class Daemon:
                 journal=self._journal,
                 tokens=self._tokens,
                 monitor=self._monitor,
-                patience=self._patience,
+                waits=self._waits,
                 settings=lambda: self._settings,
                 reload=self.reload,
                 native_symbol=settings.chain.symbol,
@@ -174,14 +174,14 @@ class Daemon:
         self._asked_to_stop = True
         self._stop.set()
 
-    def _patience(self, needs: str) -> float:
-        """How long a call with these needs may wait for them, so soon after the start."""
-        missing = self._gate.missing()
-        condition = verdict(needs, missing)
+    def _waits(self, needs: str) -> bool:
+        """Tell whether a call with these needs may wait for them, so soon after the start."""
+        if time.monotonic() > self._until:
+            return False
+        condition = verdict(needs, self._gate.missing())
         if condition is None:
-            return 0.0
-        coming = self._starting if condition.kind == "not_ready" else self._restarted
-        return max(0.0, self._until - time.monotonic()) if coming else 0.0
+            return False
+        return self._starting if condition.kind == "not_ready" else self._restarted
 
     def reload(self) -> methods.Reloaded:
         """Read the settings again and apply what can be; raises ConfigurationError."""

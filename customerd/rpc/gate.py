@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from customerd.rpc.errors import failure
 
+LOOK_EVERY = 1.0
+"""Seconds between looks at what may hold again."""
 LEVELS = ("nothing", "database", "chain", "signer")
 """What a method may need; each level needs all before it."""
 
@@ -78,9 +80,18 @@ class Gate:
         """Return the next time that something may have changed."""
         await self._changed.wait()
 
+    async def wait_change(self) -> None:
+        """Return when something may have changed, at the latest after a second.
+
+        Not every end of a trouble is told: a database may answer again before anybody noticed.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY):
+                await self.changed()
+
     async def wait(self, needs: str, seconds: float | None) -> None:
         """Return once nothing is missing for this level, or after some seconds; None: for ever."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while verdict(needs, self.missing()) is not None:
-                    await self.changed()
+                    await self.wait_change()

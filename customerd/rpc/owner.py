@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import inspect
 import os
@@ -110,8 +109,8 @@ class Parts:
     journal: Journal
     tokens: Tokens
     monitor: Monitor
-    patience: Callable[[str], float]
-    """How long a call with these needs waits for what is just coming, instead of being refused."""
+    waits: Callable[[str], bool]
+    """Whether a call with these needs waits for what is just coming, instead of being refused."""
     settings: Callable[[], Settings]
     """The settings as they are now."""
     reload: Callable[[], methods.Reloaded]
@@ -216,10 +215,8 @@ class Owner:
 
     async def _wait_a_moment(self, needs: str) -> None:
         """Wait for what is just coming after a start, as long as it may be."""
-        while seconds := self._parts.patience(needs):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._parts.gate.changed()
+        while self._parts.waits(needs):
+            await self._parts.gate.wait_change()
 
     async def _go_on(self, method: Method[P, R], params: P, peer: Peer, call: Call) -> R:
         """Answer a call that an earlier daemon had begun; do nothing for a second time."""
