@@ -12,7 +12,13 @@ import pytest
 
 from tests.systemd.network import TESTS, UNITS, BoxedNetwork, interpreter
 
-SCORES = {"customerd": 1.0, "customerd@": 1.0, "customersigner": 0.6, "merchantd": 1.0}
+SCORES = {
+    "customerd": 1.0,
+    "customerd@": 1.0,
+    "customersigner": 0.6,
+    "customersigner@": 0.6,
+    "merchantd": 1.0,
+}
 PROCESSES = ("customerd", "customersigner", "merchantd")
 NOWHERE = {
     "etc": "EROFS",
@@ -154,16 +160,17 @@ def test_every_manual_page_that_a_unit_names_is_there() -> None:
         assert {f"{name}.{section}" for name, section in named} <= pages, path
 
 
-def test_the_template_differs_in_names_alone() -> None:
-    """An instance is confined, watched and restarted as the daemon of the host's own wallet is."""
+@pytest.mark.parametrize("name", ["customerd", "customersigner"])
+def test_a_template_differs_in_names_alone(name: str) -> None:
+    """An instance is confined, watched and restarted as that of the host's own wallet is."""
 
     def settings(name: str) -> list[str]:
         lines = (UNITS / name).read_text().splitlines()
         return [line for line in lines if line and not line.startswith("#")]
 
-    own = settings("customerd.service")
-    template = settings("customerd@.service")
+    own = settings(f"{name}.service")
+    template = settings(f"{name}@.service")
     for line, instance in zip(own, template, strict=True):
         plain = instance.replace("@%i.", ".").replace("/%i", "")
-        plain = re.sub(r"(, wallet %i|:customerd\.%i\.[a-z-]+)$", "", plain)
+        plain = re.sub(rf"(, wallet %i|:{name}\.%i\.[a-z-]+)$", "", plain)
         assert plain in (line, f"{line} --config /etc/customerd.toml")

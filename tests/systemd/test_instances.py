@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from mnemonic import Mnemonic
 
 from tests.systemd.network import BoxedNetwork, Unit
 from tests.systemd.waiting import answered, until
@@ -48,14 +49,35 @@ def test_one_more_wallet_has_a_daemon_of_its_own(network: BoxedNetwork) -> None:
     listed = network.ctl("--wallet", "second", "list", "--json")
     assert json.loads(listed.stdout) == {"channels": []}
     assert network.rpc("getinfo")["pid"] == first["pid"]
+    attach_a_signer(network)
     logged = network.box.shell("customerctl", "--wallet", "second", "logs").stdout
     assert "rpc=/run/customerd/second/customerd.sock" in logged
     assert "rpc=/run/customerd/customerd.sock" not in logged
-    network.box.shell("systemctl", "stop", "customerd@second.socket", "customerd@second.service")
+    units = ("customersigner@second.service", "customerd@second.socket", "customerd@second.service")
+    network.box.shell("systemctl", "stop", *units)
     told = network.ctl("--wallet", "second", "list").stderr
     assert "systemctl start customerd@second" in told
     assert not network.box.path("/run/customerd/second/customerd.sock").exists()
     assert network.listening.running
+
+
+def attach_a_signer(network: BoxedNetwork) -> None:
+    """Make a seed for the second wallet, pair its signer, and start that's unit."""
+    words, passphrase = Mnemonic("english").generate(128), secrets.token_urlsafe(24)
+    sealed = "/etc/credstore.encrypted/customersigner.second.passphrase"
+    seal = ("systemd-creds", "encrypt", "--name=customersigner.passphrase", "-", sealed)
+    network.box.shell(*seal, given=passphrase)
+    place = "/var/lib/customersigner/second.passphrase"
+    network.write(place, passphrase, mode=0o600, owner="customersigner")
+    command = ("customersigner", "--state-directory", "/var/lib/customersigner/second")
+    secret = ("--passphrase-file", place)
+    user = "customersigner"
+    network.as_user(user, *command, "init", "--restore", *secret, given=words + "\n")
+    offered = network.ctl("--wallet", "second", "signer-pair", "--json").stdout
+    network.as_user(user, *command, "pair", *secret, given=json.loads(offered)["line"] + "\n")
+    network.box.path(place).unlink()
+    network.box.shell("systemctl", "start", "customersigner@second.service")
+    until(lambda: ask(network, "/run/customerd/second/customerd.sock")["signer"]["attached"])
 
 
 @pytest.fixture
