@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +67,24 @@ def test_one_operation_one_story(world: World, journald: Journald) -> None:
     assert {entry["CHANNEL"] for entry in sent} == {label}
     assert all(entry["TX"].startswith("0x") and len(entry["TX"]) == 66 for entry in sent)
     assert any("BLOCK" in entry for entry in sent)
+
+
+def test_a_story_goes_on_over_a_crash(world: World, journald: Journald) -> None:
+    """An operation that a killed daemon left has one story, written by both processes."""
+    label, merchant = world.establish("1 ETH"), world.network.merchants["coffee"].service
+    os.kill(merchant.pid, signal.SIGSTOP)
+    try:
+        operation = world.rpc("pay", label=label, amount="0.1 ETH", wait=False)["operation"]
+        journald.until(lambda entries: entries, f"OPERATION={operation}", "STEP=propose")
+        world.network.daemon.kill()
+    finally:
+        os.kill(merchant.pid, signal.SIGCONT)
+    world.everything_runs()
+    assert world.settle(operation)["status"] == "done"
+    story = told(journald, operation=operation)
+    assert len({entry["_PID"] for entry in story}) == 2
+    names = [name for name in events(story) if name != "operation_rests"]
+    assert names == ["operation_queued", "operation_taken_up", "operation_done"]
 
 
 def test_amounts_and_merchants_are_told_at_debug_level_only(

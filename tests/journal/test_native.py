@@ -79,6 +79,22 @@ def test_a_traceback_is_a_field(journald: Journald) -> None:
     assert "ZeroDivisionError" in entry["EXCEPTION"]
 
 
+def test_a_row_of_the_database_is_left_out(journald: Journald, database_dsn: str) -> None:
+    """PostgreSQL shows the whole row that a constraint refuses; its values are not logged."""
+    (entry,) = write(
+        journald,
+        f"import psycopg\nwith psycopg.connect({database_dsn!r}) as connection:\n"
+        "    connection.execute('create table t (a text check (false))')\n"
+        "    try:\n        connection.execute(\"insert into t values ('a secret')\")\n"
+        "    except psycopg.Error as error:\n"
+        "        assert 'a secret' in str(error)\n"
+        "        log.exception('operation_failed', test=test, reason=str(error))",
+    )
+    assert "violates check constraint" in entry["EXCEPTION"]
+    assert "violates check constraint" in entry["REASON"]
+    assert "a secret" not in str({**entry, "_CMDLINE": ""})
+
+
 def test_the_catalogue_explains_every_id(journald: Journald) -> None:
     """`journalctl -x` shows our words beside a line, its fields filled in; no id lacks them."""
     listed = journald.run("journalctl", "--list-catalog").stdout

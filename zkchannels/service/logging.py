@@ -108,6 +108,7 @@ def configure(program: str, *, level: str = "info", journal_socket: str = JOURNA
             structlog.stdlib.add_log_level,
             _bounded,
             structlog.processors.format_exc_info,
+            _without_rows,
             _hexadecimal,
             *ending,
         ],
@@ -350,6 +351,17 @@ def _identified(_logger: WrappedLogger, _method: str, event: EventDict) -> Event
     found = identifier(str(event.get("event")), str(event.get("alarm", "")))
     if found is not None:
         event["message_id"] = found
+    return event
+
+
+_ROW = re.compile(r"DETAIL:[^\n]*")
+
+
+def _without_rows(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Leave out the rows that PostgreSQL's errors show: there are authorizations in some."""
+    for name, value in event.items():
+        if isinstance(value, str) and "DETAIL:" in value:
+            event[name] = _ROW.sub("DETAIL: left out", value)
     return event
 
 
