@@ -133,7 +133,7 @@ class Runner:
         ahead = await recovery.ahead(database)
         for row in await operations.unfinished(database):
             if row.operation not in self._held:
-                self.submit(row, ahead=row.operation in ahead)
+                self.submit(row, ahead=row.operation in ahead, again=True)
 
     async def read_held(self) -> None:
         """Take note of the operations that wait for the user's word."""
@@ -144,13 +144,19 @@ class Runner:
         await self._started.wait()
 
     def submit(
-        self, row: OperationRow, *, ahead: bool = False, channel: Channel | None = None
+        self,
+        row: OperationRow,
+        *,
+        ahead: bool = False,
+        again: bool = False,
+        channel: Channel | None = None,
     ) -> None:
         """Queue a written operation behind the earlier ones on its channel.
 
         One that goes ahead, a forced close or a recovery does not wait: an operation that cannot go
-        on must not keep it back. `channel`: as it was just read; the first step need not read it
-        again, as what it writes depends on what it has read still being there.
+        on must not keep it back. `again`: it was queued before a restart or an outage. `channel`:
+        as it was just read; the first step need not read it again, as what it writes depends on
+        what it has read still being there.
         """
         if self._group is None:
             return
@@ -158,7 +164,7 @@ class Runner:
             self._waiting_for_word.discard(row.operation)  # whoever waits for its end still does
         elif row.operation in self._ended:
             return
-        _tell_of(row)
+        _tell_of(row, again=again)
         assert row.channel is not None
         self._ended.setdefault(row.operation, asyncio.Event())
         self._places[row.operation] = row.channel
@@ -297,7 +303,7 @@ class Runner:
             log.info("operation_done", seconds=round(time.time() - began, 3))
 
 
-def _tell_of(row: OperationRow) -> None:
+def _tell_of(row: OperationRow, *, again: bool) -> None:
     """Begin an operation's story, whose every line has its id and its channel."""
     fields = {"operation": row.operation.hex(), "channel": row.label, "method": row.kind}
-    log.info("operation_queued" if row.status == "queued" else "operation_taken_up", **fields)
+    log.info("operation_taken_up" if again else "operation_queued", **fields)

@@ -75,7 +75,7 @@ def test_a_story_goes_on_over_a_crash(world: World, journald: Journald) -> None:
     os.kill(merchant.pid, signal.SIGSTOP)
     try:
         operation = world.rpc("pay", label=label, amount="0.1 ETH", wait=False)["operation"]
-        journald.until(lambda entries: entries, f"OPERATION={operation}", "STEP=propose")
+        journald.until(lambda entries: entries, f"OPERATION={operation}", "EVENT=merchant_called")
         world.network.daemon.kill()
     finally:
         os.kill(merchant.pid, signal.SIGCONT)
