@@ -93,6 +93,7 @@ def serve(
         heed_sigterm,
         keep_memory_private,
         open_files,
+        to_the_end,
     )
     from zkchannels.service.secretfile import SecretFileError  # noqa: PLC0415
     from zkchannels.service.sockets import AlreadyRunning, SocketError  # noqa: PLC0415
@@ -106,7 +107,7 @@ def serve(
         return await Daemon(settings, Notifier.from_environment(), read=read).run()
 
     try:
-        return asyncio.run(run())
+        return asyncio.run(to_the_end(run()))
     except (AlreadyRunning, SocketError, SecretFileError) as error:
         complain(str(error))
         return 1

@@ -19,7 +19,7 @@ from zkchannels.escrow.ethereum import checksum
 from zkchannels.service.configuration import ConfigurationError
 from zkchannels.service.logging import configure, get_logger
 from zkchannels.service.notify import Notifier
-from zkchannels.service.process import keep_memory_private
+from zkchannels.service.process import keep_memory_private, to_the_end
 
 log = get_logger("customersigner")
 
@@ -45,7 +45,7 @@ def run(settings: Settings, policy: Policy, wallet: Wallet) -> int:
                 renewed=dialler.renewed,
             )
             log.info("started", account=checksum(wallet.account.address))
-            asyncio.run(_until_stopped(link, notifier, signer, settings))
+            asyncio.run(to_the_end(_until_stopped(link, notifier, signer, settings)))
     finally:
         store.close()
         notifier.close()

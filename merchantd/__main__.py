@@ -22,6 +22,7 @@ from zkchannels.chain.errors import ChainFailure
 from zkchannels.escrow.ethereum import ZERO_ADDRESS, InvalidAddress, checksum, parse_address
 from zkchannels.service import logging
 from zkchannels.service.configuration import ConfigurationError, duration
+from zkchannels.service.process import to_the_end
 from zkchannels.service.secretfile import SecretFileError
 from zkchannels.store.errors import StoreError
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "merchantd", level=settings.log_level if options.command == "run" else "warning"
     )
     try:
-        return asyncio.run(_COMMANDS[options.command](settings, options))
+        return asyncio.run(to_the_end(_COMMANDS[options.command](settings, options)))
     except TimeoutError:
         return _complain("the chain did not show it in time; the daemon goes on trying")
     except _TROUBLE as error:
