@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from zkchannels.service.secretfile import write_secret
+from zkchannels.service.secretfile import read_secret, write_secret
 
 _LIFETIME = datetime.timedelta(days=3650)
 # It is its own authority, and strict verifiers (RFC 5280) want that said in full.
@@ -88,7 +88,7 @@ def _self_signed(
 def _ensure_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not path.exists():
         write_secret(path, _pem(ec.generate_private_key(ec.SECP256R1())))
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    key = serialization.load_pem_private_key(read_secret(path), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError(f"{path} holds no elliptic curve key; give its certificate, too")
     return key

@@ -79,7 +79,8 @@ def pinning_client_context(own: Path | None, *, pinned: bytes | None) -> ssl.SSL
     """Return the settings of a client for the server with one certificate (DER) and no other.
 
     Without `pinned` any server is connected to, and the caller compares the fingerprint before it
-    sends anything; without `own` the client shows no certificate.
+    sends anything; without `own` the client shows no certificate. Raises SecretFileError when that
+    file, which holds its key, is open to others.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -87,6 +88,7 @@ def pinning_client_context(own: Path | None, *, pinned: bytes | None) -> ssl.SSL
     context.verify_mode = ssl.CERT_NONE if pinned is None else ssl.CERT_REQUIRED
     _pin(context, pinned)
     if own is not None:
+        read_secret(own)  # checks whose it is
         context.load_cert_chain(own)
     return context
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from zkchannels.service.certificate import ensure_pair
 from zkchannels.service.secretfile import (
     SecretFileError,
     credential,
@@ -18,6 +19,7 @@ from zkchannels.service.secretfile import (
     secret,
     write_secret,
 )
+from zkchannels.service.tls import pinning_client_context, server_context
 
 
 def test_written_secret_reads_back(tmp_path: Path) -> None:
@@ -154,3 +156,17 @@ def test_a_credential_that_is_roots_is_accepted(credentials: Path, tmp_path: Pat
             credential("program.key")
     with pytest.raises(SecretFileError, match="open to others"):
         read_secret(elsewhere)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640])
+def test_a_tls_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+    """Server and client refuse a certificate's key that is open to others, before they use it."""
+    pair = tmp_path / "pair.pem"
+    ensure_pair(pair, "customerd", "server")
+    server_context(pair)
+    pinning_client_context(pair, pinned=None)
+    pair.chmod(mode)
+    with pytest.raises(SecretFileError, match="chmod 600"):
+        server_context(pair)
+    with pytest.raises(SecretFileError, match="chmod 600"):
+        pinning_client_context(pair, pinned=None)
