@@ -4,8 +4,8 @@ restart_service() { # UNIT
     [ -d /run/systemd/system ] || return 0
     systemctl daemon-reload
     systemctl --quiet is-enabled "$1" || return 0
-    if [ -x /usr/sbin/policy-rc.d ]; then
-        /usr/sbin/policy-rc.d "$1" restart || return 0
+    if command -v policy-rc.d >/dev/null; then
+        policy-rc.d "$1" restart || return 0
     fi
     systemctl --no-block restart "$1" || true
 }
