@@ -1,4 +1,4 @@
-"""What takes too long for every run: lintian, the same bytes twice, Debian's own test runner."""
+"""What takes too long for every run: lintian, the same bytes twice, autopkgtest, the guide."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.debian.installed import APT, InstalledNetwork
 from tests.debian.packages import build
+from tests.systemd import test_operations_guide as guide
 from tests.systemd.network import CHECKOUT
 
 pytestmark = pytest.mark.timeout(1200)
@@ -39,3 +40,14 @@ def test_debians_own_tests_pass(network: InstalledNetwork, packages: list[Path])
     done = network.box.with_network(*command, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "installed            PASS" in done.stdout
+
+
+def test_every_command_of_the_guide(network: InstalledNetwork, packages: list[Path]) -> None:
+    """An administrator who types what docs/operations.md says, on a clean machine, gets that."""
+    merchants = [path for path in packages if path.name.startswith("merchantd")]
+    network.delay = 24 * 3600
+    network.install(merchants)
+    guide.prepare(network)
+    for path in packages:
+        network.box.push(path, f"/root/{path.name}")
+    assert guide.type_all(network, packages=True) > 40
