@@ -27,6 +27,7 @@ _NOT_SAID = {
     ("signer", "recover.establish"): "tests/recovery",
     ("signer", "backup.key"): "tests/recovery",
     ("signer", "confirmation.wait"): "tests/signer, as a person has to be asked",
+    ("signer", "confirmation.withdraw"): "the same, when the operation is cancelled",
     ("signer", "signer.policies"): "said for `signer-status` alone",
     ("merchant", "establish.recover"): "tests/recovery",
     ("signer", "pair.hello"): "tests/link, as it is said before the signer is one",

@@ -206,9 +206,9 @@ def _wrap_peer(boundaries: Boundaries) -> None:
     asked: weakref.WeakKeyDictionary[Peer, dict[bytes, str]] = weakref.WeakKeyDictionary()
     emit, begin = Peer._emit, Peer._begin
 
-    def watched_begin(self: Peer, request: Any, gather: Any) -> None:
+    def watched_begin(self: Peer, request: Any, *more: Any) -> None:
         asked.setdefault(self, {})[msgspec.json.encode(request.id)] = str(request.method)
-        begin(self, request, gather)
+        begin(self, request, *more)
 
     def watched_emit(self: Peer, text: bytes) -> None:
         name = boundaries.name(*_line(self, text, asked.get(self, {})))
