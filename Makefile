@@ -46,7 +46,7 @@ systemd-test: environment ## the units under a real systemd, in a machine booted
 MINUTES ?= 60
 test-debian: environment ## the packages, from lintian to purge, on a minimal machine (root; several minutes)
 	@ANVIL="$$(tools/anvil)" && export ANVIL && \
-	$(python) -m pytest tests/debian tests/debian/whole_packages.py tests/debian/whole_guide.py $(PYTEST)
+	$(python) -m pytest tests/debian tests/debian/whole_packages.py $(PYTEST)
 
 soak: environment ## random histories of a whole network for MINUTES; the last line says what was lost
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tests.soak --minutes $(MINUTES)

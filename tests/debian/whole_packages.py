@@ -51,3 +51,7 @@ def test_every_command_of_the_guide(network: InstalledNetwork, packages: list[Pa
     for path in packages:
         network.box.push(path, f"/root/{path.name}")
     assert guide.type_all(network, packages=True) > 40
+    # Purged, with what is worth money still there.
+    assert network.box.path("/var/lib/customerd/guard.key").exists()
+    assert network.box.path("/var/lib/customersigner/seed").exists()
+    assert not network.box.path("/usr/bin/customerd").exists()
