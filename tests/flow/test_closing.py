@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from pathlib import Path
+
 from tests.flow.world import ETHER_UNITS, World
 from zkchannels.escrow.record import ChannelStatus
 
@@ -107,6 +112,36 @@ def test_a_mutual_close_without_the_merchant_can_be_forced(world: World) -> None
     assert world.settle(asked)["status"] == "done"
     world.network.chain.increase_time(world.network.delay + 1)
     world.until(label, status="closed")
+
+
+def test_a_merchant_that_ends_while_it_is_asked_to_agree_is_asked_again(world: World) -> None:
+    """A merchant's restart in the middle of its answer is no refusal: the close stays mutual."""
+    label = world.establish("1 ETH")
+    world.pay(label, "0.2 ETH")
+    merchant = world.network.merchants["coffee"]
+    os.kill(merchant.service.pid, signal.SIGSTOP)
+    operation = world.rpc("close", label=label, wait=False)["operation"]
+    _until_unread(int(merchant.address.partition("//")[2].partition("/")[0].rpartition(":")[2]))
+    os.kill(merchant.service.pid, signal.SIGTERM)
+    os.kill(merchant.service.pid, signal.SIGCONT)
+    merchant.service.wait(60)
+    merchant.service.stop()
+    merchant.service.start()
+    assert world.settle(operation)["status"] == "done"
+    assert world.on_chain(label).status is ChannelStatus.CLOSED
+
+
+def _until_unread(port: int) -> None:
+    """Return once a connection to a port has bytes that the server has not read."""
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        for table in ("tcp", "tcp6"):
+            for row in Path("/proc/net", table).read_text().splitlines()[1:]:
+                local, state, queues = (row.split()[number] for number in (1, 3, 4))
+                unread = int(queues.partition(":")[2], 16)
+                if int(local.rpartition(":")[2], 16) == port and state == "01" and unread:
+                    return
+    raise AssertionError("nothing was sent")
 
 
 def test_a_closed_channel_cannot_be_closed_again(world: World) -> None:
