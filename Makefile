@@ -11,7 +11,7 @@ python := .venv/bin/python
 # pytest's own options, for instance: make test PYTEST="-k store -x"
 PYTEST ?=
 
-.PHONY: help check test test-fault test-flood test-model test-signer systemd-test test-debian soak demo devnet deb bench clean environment demo-environment static
+.PHONY: help check test test-all test-fault test-flood test-model test-signer systemd-test test-debian soak demo devnet deb bench clean environment demo-environment static
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,8 +25,11 @@ devnet: demo-environment ## the same network, left running to play with; Ctrl-C 
 check: static ## the fast part: ruff, mypy --strict, import-linter, unit tests
 	@$(python) -m pytest tests/unit $(PYTEST)
 
-test: static ## everything: the fast part and all tests, in random order, warnings are errors
-	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tools.test $(PYTEST)
+test: static ## the fast part and the tests, half of the slow ones (another half each day), in random order
+	@ANVIL="$$(tools/anvil)" && export ANVIL && export TEST_SHARE="$${TEST_SHARE:-2}" && $(python) -m tools.test $(PYTEST)
+
+test-all: ## the same with all slow tests
+	@TEST_SHARE=1 $(MAKE) test PYTEST="$(PYTEST)"
 
 test-fault: environment ## every crash point and every cut, and the nine failures of the reference system
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tests.fault $(PYTEST)

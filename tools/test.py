@@ -48,6 +48,8 @@ def main() -> int:
         for number, what in _COUNTED.findall(text.rstrip().rpartition("\n")[2]):
             counted["failed" if what == "error" else what] += int(number)
         good &= code in (0, NOTHING_SELECTED)
+    if (share := int(os.environ.get("TEST_SHARE", "1"))) > 1:
+        sys.stdout.write(f"one of {share} slow tests was taken today: make test-all takes all\n")
     skipped = f", {counted['skipped']} skipped" if counted["skipped"] else ""
     failed = counted["failed"] or int(not good)
     sys.stdout.write(f"{counted['passed']} passed, {failed} failed{skipped}\n")

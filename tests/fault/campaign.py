@@ -356,7 +356,7 @@ T = TypeVar("T", Point, Cut)
 
 def chosen(points: Sequence[T]) -> list[T]:
     """Return a share of the points that changes by the day, four times as large for payments."""
-    share = int(os.environ.get(SHARE, "32"))
+    share = int(os.environ.get(SHARE, "64"))
     day = datetime.now(UTC).toordinal()
     picked: set[T] = set()
     for of_payments, step in ((True, max(1, share // 4)), (False, share)):

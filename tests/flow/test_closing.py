@@ -89,8 +89,9 @@ def test_the_guard_defends_after_a_restart_in_the_second_half(world: World) -> N
     for _ in range(5):
         world.network.chain.mine()
     assert world.show(label)["chain_status"] == "expiring"
-    kinds = [alarm["kind"] for alarm in world.rpc("getinfo")["alarms"]]
-    assert "wait-for-signer" in kinds
+    world.network.wait_info(
+        lambda info: "wait-for-signer" in [alarm["kind"] for alarm in info["alarms"]]
+    )
     world.network.chain.increase_time(world.network.delay // 2 + 1)
     world.until(label, chain_status="closing")
     assert world.on_chain(label).closed_by_guard
