@@ -46,11 +46,11 @@ test-signer: environment ## the signer, its link, tokens and what a thief gets; 
 systemd-test: environment ## the units under a real systemd, in a machine booted from this one's files (root; a minute)
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m pytest tests/systemd $(PYTEST)
 
-MINUTES ?= 60
 test-debian: environment ## the packages, from lintian to purge, on a minimal machine (root; several minutes)
 	@ANVIL="$$(tools/anvil)" && export ANVIL && \
 	$(python) -m pytest tests/debian tests/debian/whole_packages.py $(PYTEST)
 
+MINUTES ?= 60
 soak: environment ## random histories of a whole network for MINUTES; the last line says what was lost
 	@ANVIL="$$(tools/anvil)" && export ANVIL && $(python) -m tests.soak --minutes $(MINUTES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -16,9 +17,17 @@ from tests.systemd.waiting import until
 from zkchannels.jsonrpc.client import BlockingClient
 
 LATER = "0.1.1"
+# Packages are built, and a Debian is made, when they are not there.
+pytestmark = pytest.mark.timeout(1200)
 
 
-@pytest.mark.timeout(900)  # packages are built, and a Debian is made, when they are not there
+def test_lintian_has_nothing_to_say(packages: list[Path]) -> None:
+    """No error, no warning."""
+    command = ["lintian", "--allow-root", "--fail-on", "error,warning", *map(str, packages)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
 def test_install_pay_crash_upgrade_reboot_remove_purge(
     network: InstalledNetwork, packages: list[Path], tmp_path: Path
 ) -> None:

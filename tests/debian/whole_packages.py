@@ -1,8 +1,7 @@
-"""What takes too long for every run: lintian, the same bytes twice, autopkgtest, the guide."""
+"""What takes too long for every run: the same bytes twice, autopkgtest, the guide."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from tests.systemd import test_operations_guide as guide
 from tests.systemd.network import CHECKOUT
 
 pytestmark = pytest.mark.timeout(1200)
-
-
-def test_lintian_has_nothing_to_say(packages: list[Path]) -> None:
-    """No error, no warning."""
-    command = ["lintian", "--allow-root", "--fail-on", "error,warning", *map(str, packages)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
 def test_the_same_files_make_the_same_bytes(packages: list[Path], tmp_path: Path) -> None:
