@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO
 
 GROUPS = (
-    ("unit", "contract", "cli", "customerd", "service", "merchantd", "signer", "thief", "systemd"),
+    ("unit", "contract", "cli", "customerd", "service", "merchantd", "signer"),
     ("fault", "nine", "model", "soak", "recovery", "tokens", "journal"),
     ("flow", "chain", "chainfaults", "adversary", "postgres", "link"),
-    ("debian",),
+    ("debian", "systemd", "thief"),
 )
 NEED_ROOT = frozenset({"debian", "journal", "systemd"})
 """Folders whose tests boot a machine of their own; others than root go without, and are told."""
