@@ -11,6 +11,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO
 
@@ -20,8 +22,11 @@ GROUPS = (
     ("flow", "chain", "chainfaults", "adversary", "postgres", "link"),
     ("debian", "systemd", "thief"),
 )
-NEED_ROOT = frozenset({"debian", "journal", "systemd"})
-"""Folders whose tests boot a machine of their own; others than root go without, and are told."""
+NEED_MACHINES = frozenset({"debian", "systemd"})
+"""Folders whose tests boot a machine; where none can be, they are left out, and that is told."""
+NEED_ROOT = NEED_MACHINES | {"journal"}
+CANNOT_BOOT = 125
+"""What tools/box ends with when no machine comes up."""
 ROOT = Path("tests")
 NOTHING_SELECTED = 5  # of a group, by options such as -k
 _COUNTED = re.compile(r"(\d+) (passed|failed|error|skipped)")
@@ -33,21 +38,18 @@ def main() -> int:
     if unlisted := folders - {name for group in GROUPS for name in group}:
         sys.stderr.write(f"in no group of tools/test.py: {', '.join(sorted(unlisted))}\n")
         return 1
-    left_out = NEED_ROOT if os.geteuid() else frozenset()
-    if left_out:
-        sys.stderr.write(f"left out, they need root: {', '.join(sorted(left_out))}\n")
+    left_out, why = _left_out()
     started = [_start(tuple(name for name in group if name not in left_out)) for group in GROUPS]
     counted = {"passed": 0, "failed": 0, "skipped": 0}
     good = True
-    for group, process, output in started:
-        code = process.wait()
-        output.seek(0)
-        text = output.read()
+    for group, code, text in _as_they_end(started):
         sys.stdout.write(f"== {', '.join(group)}\n{text}\n")
         sys.stdout.flush()
         for number, what in _COUNTED.findall(text.rstrip().rpartition("\n")[2]):
             counted["failed" if what == "error" else what] += int(number)
         good &= code in (0, NOTHING_SELECTED)
+    if left_out:
+        sys.stdout.write(f"NOT TESTED: {', '.join(sorted(left_out))}: {why}\n")
     if (share := int(os.environ.get("TEST_SHARE", "1"))) > 1:
         sys.stdout.write(f"one of {share} slow tests was taken today: make test-all takes all\n")
     skipped = f", {counted['skipped']} skipped" if counted["skipped"] else ""
@@ -56,11 +58,34 @@ def main() -> int:
     return int(not good)
 
 
+def _left_out() -> tuple[frozenset[str], str]:
+    """Return the folders that cannot be tested here, and why not."""
+    if os.geteuid():
+        return NEED_ROOT, "they need root"
+    command = [sys.executable, "-m", "tools.box", "with", f"customerd-try-{os.getpid()}"]
+    tried = subprocess.run([*command, "--", "true"], capture_output=True, text=True, check=False)
+    if tried.returncode == CANNOT_BOOT:
+        return NEED_MACHINES, f"no machine can be booted here: {tried.stderr.strip()}"
+    return frozenset(), ""
+
+
 def _start(group: tuple[str, ...]) -> tuple[tuple[str, ...], subprocess.Popen[str], IO[str]]:
     output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it outlives this function
     command = [sys.executable, "-m", "pytest", *(str(ROOT / name) for name in group), *sys.argv[1:]]
     process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True)
     return group, process, output
+
+
+def _as_they_end(
+    started: list[tuple[tuple[str, ...], subprocess.Popen[str], IO[str]]],
+) -> Iterator[tuple[tuple[str, ...], int, str]]:
+    """Wait for the groups; yield each with its exit code and all it said."""
+    with ThreadPoolExecutor(max_workers=len(started)) as waiting:
+        ends = {waiting.submit(process.wait): (group, said) for group, process, said in started}
+        for end in as_completed(ends):
+            group, said = ends[end]
+            said.seek(0)
+            yield group, end.result(), said.read()
 
 
 if __name__ == "__main__":
