@@ -48,7 +48,7 @@ systemd-test: environment ## the units under a real systemd, in a machine booted
 
 test-debian: environment ## the packages, from lintian to purge, on a minimal machine (root; several minutes)
 	@ANVIL="$$(tools/anvil)" && export ANVIL && \
-	$(python) -m pytest tests/debian tests/debian/whole_packages.py $(PYTEST)
+	$(python) -m pytest tests/debian $(PYTEST) && $(python) -m pytest tests/debian/whole_packages.py $(PYTEST)
 
 MINUTES ?= 60
 soak: environment ## random histories of a whole network for MINUTES; the last line says what was lost
