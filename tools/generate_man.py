@@ -11,7 +11,6 @@ errors, `@exits` by its exit codes and what every command knows.
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib
 import inspect
 import re
@@ -27,7 +26,7 @@ import msgspec
 from customerctl._commands import COMMANDS
 from customerctl.helping import EXIT_CODES, OPTIONS, about, option
 from customerd.rpc.errors import ERRORS
-from tools.generated import ROOT, write_or_check
+from tools.generated import ROOT, field_docs, write_or_check
 from zkchannels.service.configuration import Duration
 
 FOLDER = ROOT / "packaging" / "man"
@@ -131,7 +130,7 @@ def _settings(place: str) -> Iterator[str]:
 
 
 def _keys(module: str, kind: type[msgspec.Struct], path: str) -> Iterator[str]:
-    documented = _documentation(kind)
+    documented = field_docs(kind)
     sections: list[tuple[str, type[msgspec.Struct]]] = []
     plain = []
     for field in msgspec.structs.fields(kind):
@@ -158,23 +157,6 @@ def _keys(module: str, kind: type[msgspec.Struct], path: str) -> Iterator[str]:
         if inside.__doc__:
             yield from _prose(_sentence(inspect.cleandoc(inside.__doc__)))
         yield from _keys(module, inside, table)
-
-
-def _documentation(kind: type) -> dict[str, str]:
-    """Return the text that follows each field in the source of a class."""
-    source = textwrap.dedent(inspect.getsource(kind))
-    (definition,) = ast.parse(source).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for statement, after in zip(definition.body, definition.body[1:], strict=False):
-        if (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and isinstance(after, ast.Expr)
-            and isinstance(after.value, ast.Constant)
-        ):
-            found[statement.target.id] = inspect.cleandoc(str(after.value.value))
-    return found
 
 
 def _section(kind: Any) -> type[msgspec.Struct] | None:

@@ -5,8 +5,6 @@ usage: python -m tools.generate_rpc_docs [--check]
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import sys
 from typing import Any
@@ -16,7 +14,7 @@ import msgspec
 from customerd.rpc import methods
 from customerd.rpc.errors import ERRORS, failure
 from customerd.rpc.methods import METHODS
-from tools.generated import ROOT, write_or_check
+from tools.generated import ROOT, field_docs, write_or_check
 from zkchannels.jsonrpc import errors as transport
 from zkchannels.jsonrpc.method import Method
 
@@ -219,19 +217,9 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _words(name: str) -> dict[str, str]:
-    """Return what the source says below the fields of a type."""
-    tree = ast.parse(inspect.getsource(getattr(methods, name))).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    found = {}
-    for statement, after in zip(tree.body, tree.body[1:], strict=False):
-        if (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and isinstance(after, ast.Expr)
-            and isinstance(after.value, ast.Constant)
-        ):
-            found[statement.target.id] = " ".join(str(after.value.value).split())
-    return found
+    """Return what the source says below the fields of a type, each in one line."""
+    found = field_docs(getattr(methods, name))
+    return {field: " ".join(text.split()) for field, text in found.items()}
 
 
 def _errors() -> str:
