@@ -62,11 +62,6 @@ class Nursery:
         self._socket = ours
         self._turn = threading.Lock()
 
-    def close(self) -> None:
-        """End the nursery."""
-        self._socket.close()
-        self._process.wait()
-
     def fork(
         self,
         command: Sequence[str],
@@ -143,14 +138,10 @@ class Forked:
 
 
 class ForkedService(Service):
-    """A service whose process comes from a nursery."""
-
-    def __init__(self, nursery: Nursery, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._nursery = nursery
+    """A service whose process comes from the nursery."""
 
     def _spawn(self, environment: Mapping[str, str]) -> Any:
-        return self._nursery.fork(self._command, environment, self.log)
+        return shared().fork(self._command, environment, self.log)
 
 
 @functools.cache
@@ -167,7 +158,7 @@ def is_ours(command: Sequence[str]) -> bool:
 def new_service(name: str, command: list[str], *, log: Path) -> Service:
     """Return a service that is forked from what is imported already, if it is one of ours."""
     if is_ours(command):
-        return ForkedService(shared(), name, command, log=log)
+        return ForkedService(name, command, log=log)
     return Service(name, command, log=log)
 
 

@@ -182,19 +182,18 @@ class MerchantSite:
             log = self.folder / "merchantd.log"
             command = [sys.executable, "-m", program, "--config", str(self.config), "run"]
             environment = {**os.environ, "NOTIFY_SOCKET": notify.getsockname()}
-            process: subprocess.Popen[bytes] | Forked
+            passed: tuple[int, ...] = ()
             if handed_over is not None:
-                passed = handed_over.fileno()
-                command = [sys.executable, "-c", _AS_SYSTEMD, str(passed), *command[1:]]
-                with log.open("ab") as errors:
-                    process = subprocess.Popen(
-                        command, env=environment, stderr=errors, pass_fds=(passed,)
-                    )
-            elif is_ours(command):
+                passed = (handed_over.fileno(),)
+                command = [sys.executable, "-c", _AS_SYSTEMD, str(passed[0]), *command[1:]]
+            process: subprocess.Popen[bytes] | Forked
+            if is_ours(command):
                 process = shared().fork(command, environment, log)
             else:
                 with log.open("ab") as errors:
-                    process = subprocess.Popen(command, env=environment, stderr=errors)
+                    process = subprocess.Popen(
+                        command, env=environment, stderr=errors, pass_fds=passed
+                    )
             said = ""
             try:
                 while not said.startswith("READY=1"):
