@@ -1,10 +1,9 @@
 """A whole payment between real processes on loopback, beside the cryptography it contains.
 
 `python bench/payment.py [--json] [--payments N]`: PostgreSQL with durable settings, an EVM chain,
-merchantd, customerd and customersigner as separate processes; payments over one connection to the
-owner socket. First one every 100 ms: how long somebody at a till waits. Then each right after the
-one before: what is prepared for the next payment (a connection, half of a proof) then delays it.
-The comparison is the same payment's cryptography in one process, measured in the same run.
+merchantd, customerd and customersigner as separate processes; payments one after the other over
+one connection to the owner socket. The comparison is the same payment's cryptography in one
+process, measured in the same run.
 """
 
 from __future__ import annotations
@@ -35,12 +34,10 @@ from zkchannels.jsonrpc.errors import RpcError
 
 TARGET_MS = 25.0
 WARM_UP = 20
-PAUSE = 0.1
-"""Seconds from the end of a payment to the next one at a till."""
 
 
-def payments(count: int) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of each payment between real processes: at a till, then in a row."""
+def payments(count: int) -> list[float]:
+    """Return the milliseconds of each payment between real processes."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
         Network(Path(directory), merchants=("coffee",)) as network,
@@ -57,19 +54,12 @@ def payments(count: int) -> tuple[list[float], list[float]]:
                 break
             except RpcError:
                 continue
-
-        def pay() -> float:
+        times = []
+        for _ in range(WARM_UP + count):
             began = time.perf_counter()
             client.call("pay", {"label": "b", "amount": 1000})
-            return (time.perf_counter() - began) * 1000
-
-        for _ in range(WARM_UP):
-            pay()
-        at_a_till = []
-        for _ in range(count):
-            time.sleep(PAUSE)
-            at_a_till.append(pay())
-        return at_a_till, [pay() for _ in range(count)]
+            times.append((time.perf_counter() - began) * 1000)
+        return times[WARM_UP:]
 
 
 def cryptography(count: int) -> list[float]:
@@ -98,29 +88,19 @@ def cryptography(count: int) -> list[float]:
     return times[WARM_UP:]
 
 
-def _summary(times: list[float]) -> dict[str, float]:
-    return {
-        "p50": statistics.median(times),
-        "p99": sorted(times)[int(len(times) * 0.99)],
-        "min": min(times),
-    }
-
-
 def main() -> int:
     """Measure, print, and return 1 when the target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--payments", type=int, default=300)
     options = parser.parse_args()
-    till, row = payments(options.payments)
-    inner = cryptography(options.payments)
-    p50, core = statistics.median(till), statistics.median(inner)
+    whole, inner = payments(options.payments), cryptography(options.payments)
+    p50, core = statistics.median(whole), statistics.median(inner)
     result = {
-        "payment_ms": _summary(till),
-        "payment_in_a_row_ms": _summary(row),
+        "payment_ms": {"p50": p50, "p99": sorted(whole)[int(len(whole) * 0.99)], "min": min(whole)},
         "cryptography_ms": {"p50": core, "min": min(inner)},
         "ratio": p50 / core,
-        "payments_per_second": 1000 / statistics.mean(row),
+        "payments_per_second": 1000 / statistics.mean(whole),
         "target_ms": TARGET_MS,
     }
     if options.json:
