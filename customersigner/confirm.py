@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import termios
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -155,12 +155,17 @@ async def serve_people(path: Path, questions: Questions) -> None:
     async with asyncio.TaskGroup() as group:
         handlers = Handlers(task_group=group)
 
-        async def attend(_params: Nothing, peer: Peer) -> Nothing:
-            with questions.asking(_Remote(peer)):
+        async def until_gone(peer: Peer, asked: ExitStack) -> None:
+            with asked:
                 await peer.wait_closed()
+
+        async def attend(_params: Nothing, peer: Peer) -> Nothing:
+            asked = ExitStack()  # from before the answer: whoever reads it is being asked
+            asked.enter_context(questions.asking(_Remote(peer)))
+            group.create_task(until_gone(peer, asked), name="person")
             return Nothing()
 
-        handlers.register(ATTEND, attend, cancel_on_disconnect=True)
+        handlers.register(ATTEND, attend)
         people = serve(
             listening, lambda: Peer(handlers, name="person", log=log.warning), accept=_same_owner
         )
@@ -203,9 +208,10 @@ async def _attended(path: Path, terminal: Terminal) -> str:
             return error.strerror or str(error)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, peer.abort)
-        print("Waiting for questions of the signer; Ctrl-C ends this.", flush=True)  # noqa: T201
         with suppress(ConnectionLost, RpcError):
             await peer.request(ATTEND, Nothing())
+            print("Waiting for questions of the signer; Ctrl-C ends this.", flush=True)  # noqa: T201
+            await peer.wait_closed()
         peer.abort()
     return ""
 
