@@ -24,7 +24,7 @@ from customerd.recovery import walk
 from customerd.signing.errors import SignerAway, SignerSlow
 from customerd.store.events import Change
 from customerd.watch.alarms import Alarm
-from zkchannels.chain.errors import ChainUnavailable
+from zkchannels.chain.errors import ChainUnavailable, IncompleteHistory
 from zkchannels.service.logging import about, get_logger
 from zkchannels.store.database import CommitOutcomeUnknown, DatabaseUnavailable
 
@@ -256,7 +256,7 @@ class Runner:
             except Interrupted as error:
                 log.info("operation_rests", kind="interrupted")
                 log.debug("interrupted", reason=str(error))  # it may have a merchant's words
-            except (SignerAway, SignerSlow, ChainUnavailable) as error:
+            except (SignerAway, SignerSlow, ChainUnavailable, IncompleteHistory) as error:
                 log.info("operation_rests", kind=type(error).__name__)
             except (DatabaseUnavailable, CommitOutcomeUnknown, psycopg.OperationalError) as error:
                 log.warning("operation_rests", kind=type(error).__name__)

@@ -54,7 +54,7 @@ from customerd.watch.costs import GAS
 from customerd.watch.escrows import NotAnEscrow, read_escrow
 from customerd.watch.watcher import Watcher
 from zkchannels.amounts import AmountError, Asset
-from zkchannels.chain.errors import ChainFailure
+from zkchannels.chain.errors import ChainFailure, IncompleteHistory
 from zkchannels.escrow import calls
 from zkchannels.escrow.ethereum import ZERO_ADDRESS, checksum
 from zkchannels.escrow.record import ChannelStatus
@@ -208,6 +208,9 @@ class Owner:
                 return await self._begin(method, params, peer)
             except (DatabaseUnavailable, CommitOutcomeUnknown):
                 raise failure("database_unavailable", "PostgreSQL does not answer") from None
+            except IncompleteHistory:
+                reason = "events of the channel are missing; the escrow's past is read once more"
+                raise failure("chain_unavailable", reason) from None
             except ChainFailure:
                 raise failure("chain_unavailable", "no node answers") from None
 

@@ -547,7 +547,13 @@ class Watcher:
         if escrow is None:
             await self.reload_escrows()
             escrow = self._escrows[row.escrow]
-        records = await self.chain_store.record(channel)
+        try:
+            records = await self.chain_store.record(channel)
+        except IncompleteHistory:
+            # All of the escrow's past is read, once: the next comparison has what is missing.
+            await self.chain_store.watch(row.escrow, since=0)
+            self.follower.look()
+            raise
         state = await self._state_of_lock(row, records.head)
         newest = None
         if row.authorized is not None:

@@ -200,6 +200,20 @@ async def test_a_backlog_from_a_given_block(
     assert records.final == records.head == world.record(channel)
 
 
+async def test_an_escrow_is_read_from_where_the_database_was(
+    client: ChainClient, store: ChainStore, world: World
+) -> None:
+    """What happened since an old database's last look is not missed for an escrow new to it."""
+    before = Watch(client, store, world)
+    before.addresses.clear()
+    await before.follower.catch_up()
+    channel = world.open()
+    world.chain.call("anvil_mine", hex(100))
+    watch = Watch(client, ChainStore(store._database), world)
+    await watch.follower.catch_up()
+    assert (await watch.record(channel)).head == world.record(channel)
+
+
 async def test_incomplete_history_is_said(
     client: ChainClient, store: ChainStore, world: World
 ) -> None:

@@ -16,6 +16,7 @@ from tests.recovery.support import (
     set_back,
 )
 from zkchannels.escrow.ethereum import checksum
+from zkchannels.jsonrpc.errors import RpcError
 
 
 def test_an_expire_of_an_old_channel_is_answered_with_the_newest_state(own_world: World) -> None:
@@ -44,6 +45,36 @@ def test_an_expire_of_an_old_channel_is_answered_with_the_newest_state(own_world
     network.chain.increase_time(network.delay + 1)
     world.until(label, status="closed")
     assert world.on_chain(label).customer_balance == 400_000_000
+
+
+def test_events_that_the_database_lacks_are_read_again(own_world: World) -> None:
+    """The chain's newest event fits to nothing stored: all of the escrow's past is read, once."""
+    world = own_world
+    label = world.establish("1 ETH")
+    channel = world.show(label)["channel"]
+    network = world.network
+    network.daemon.kill()
+    with psycopg.connect(dsn_of(world)) as connection:
+        connection.execute("delete from chain_event")
+        connection.execute("update chain_address set since = (select final from chain_state)")
+    network.merchantctl("coffee", "expire", "--no-wait", channel)
+    network.chain.mine()
+    network.daemon.start()
+    while _chain_status(world, label) != "closing":
+        network.chain.mine()
+    assert world.on_chain(label).customer_balance == 1_000_000_000
+    assert rows(world, "select since from chain_address") == [(0,)]
+    alarms = world.rpc("getinfo")["alarms"]
+    assert not [alarm for alarm in alarms if "nothing can be decided" in alarm["message"]]
+
+
+def _chain_status(world: World, label: str) -> str:
+    """A channel's status on chain; until its events are all there, the refusal says so."""
+    try:
+        return str(world.show(label)["chain_status"])
+    except RpcError as error:
+        assert "events of the channel are missing" in error.message, error
+        return "not known"
 
 
 def _rests(world: World) -> bool:

@@ -408,7 +408,7 @@ class Follower:
         told = final_number(head.number, self._confirmations, tagged, before)
         # What only one side shows is not final yet, whatever that side says.
         final = before if self._compared.undecided else min(told, max(reached, before))
-        addresses = self._address_changes(cursor, active, ancestor.number, final)
+        addresses = self._address_changes(cursor, active, ancestor.number, before)
         changed = bool(blocks or unwind_to is not None or addresses or final != cursor.final)
         if changed:
             trim = len(blocks) > 1 or reached % TRIM_EVERY == 0
@@ -489,9 +489,13 @@ class Follower:
     def _address_changes(
         self, cursor: Cursor, active: frozenset[bytes], read: int, final: int
     ) -> list[FollowedAddress]:
-        """Return new addresses, to be read from the last final block on, and those set aside."""
+        """Return new addresses, and those set aside.
+
+        New ones are read from where this database was final before this look: an old one may name
+        an escrow that it did not follow yet, and a channel of it may be older than the look.
+        """
         known = {row.address for row in cursor.addresses}
-        since = max(final, 0)
+        since = final if final >= 0 else cursor.blocks[0].number
         new = [FollowedAddress(address, since, since) for address in sorted(active - known)]
         aside = [
             replace_behind(row, read + 1)

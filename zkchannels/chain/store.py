@@ -181,7 +181,7 @@ class ChainStore:
     async def watch(self, address: bytes, *, since: int) -> None:
         """Follow an escrow and fetch its events from a block on, also when it is followed already.
 
-        Without this call, the follower takes up a new address at the newest final block.
+        Without this call, the follower takes up a new address where it was final before.
         """
 
         async def write(connection: AsyncConnection[Any]) -> None:
