@@ -16,7 +16,7 @@ import psycopg
 from tests.fault.network import PROCESSES, FaultNetwork
 from tests.flow.world import World
 from zkchannels.devnet.child import ChildFailed, readable
-from zkchannels.devnet.postgres import THROWAWAY
+from zkchannels.devnet.postgres import RESTARTABLE
 from zkchannels.escrow import calls
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
 from zkchannels.jsonrpc.client import ConnectError
@@ -54,7 +54,7 @@ class Lab:
     """A network, what is known of its channels, and the checks; a context manager."""
 
     def __init__(self, directory: Path, *, proxied: bool = False) -> None:
-        self.network = FaultNetwork(directory, proxied=proxied, postgres=THROWAWAY)
+        self.network = FaultNetwork(directory, proxied=proxied, postgres=RESTARTABLE)
         self.world = World(self.network, prefix="lab")
         self._keys = (f"key-{number}" for number in itertools.count(1))
         self._labels = (f"channel-{number}" for number in itertools.count(1))

@@ -10,16 +10,10 @@ import pytest
 
 from tests.flow.world import World
 from tests.postgres.network import ProxiedNetwork
-from zkchannels.devnet.postgres import DURABLE
+from zkchannels.devnet.postgres import RESTARTABLE
 
 _NUMBERS = itertools.count(1)
 
-RESTARTABLE = {
-    **DURABLE,
-    # What is committed outlives the server, though not the machine.
-    "fsync": "off",
-    "customerd.throwaway": "on",
-}
 LEASE = 3.0
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from tests.flow.world import ETHER_UNITS, World
 from tests.nursery import ForkedNetwork
-from tests.postgres.conftest import LEASE, RESTARTABLE
+from tests.postgres.conftest import LEASE
 from tests.postgres.payments import check_paid_once, mined, queue, settled
-from zkchannels.devnet.postgres import Cluster
+from zkchannels.devnet.postgres import RESTARTABLE, Cluster
 
 
 class ReplicatedNetwork(ForkedNetwork):

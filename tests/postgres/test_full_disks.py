@@ -12,9 +12,10 @@ import psycopg
 import pytest
 
 from tests.flow.world import World
-from tests.postgres.conftest import LEASE, RESTARTABLE
+from tests.postgres.conftest import LEASE
 from tests.postgres.network import ProxiedNetwork
 from tests.postgres.payments import check_paid_once, execute, queue, until
+from zkchannels.devnet.postgres import RESTARTABLE
 from zkchannels.devnet.service import Service
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")

@@ -41,16 +41,21 @@ DURABLE: Mapping[str, str] = {
     "jit": "off",
     "timezone": "UTC",
 }
-# `customerd.throwaway` tells zkchannels.store that losing this data is meant.
-THROWAWAY: Mapping[str, str] = {
+# What is committed outlives the server, though not the machine. `customerd.throwaway` tells
+# zkchannels.store that losing this data is meant.
+RESTARTABLE: Mapping[str, str] = {
     **DURABLE,
     "fsync": "off",
+    "customerd.throwaway": "on",
+}
+# A server that is killed may lose its last commits.
+THROWAWAY: Mapping[str, str] = {
+    **RESTARTABLE,
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "autovacuum": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
-    "customerd.throwaway": "on",
 }
 
 
