@@ -50,7 +50,7 @@ QUIET: Final = 0.2
 HEAD_START: Final = 0.3
 """Seconds after which no more tables are prepared before the daemon is dialled."""
 AFTERWARDS: Final = 0.001
-"""Seconds after a proof until more is prepared: the proof leaves first."""
+"""Seconds after an answer until more is prepared: the answer leaves first."""
 INTRODUCTION_TIMEOUT: Final = 10.0
 """Seconds that connecting may take, and each answer of the introduction."""
 ELSEWHERE_TIMEOUT: Final = 5.0
@@ -66,6 +66,9 @@ _SUPERSEDED: Final = (
     "another signer of this wallet came later and has the link: run one at a time; "
     "this one takes over when that one is gone, or when it is started anew"
 )
+
+_FOLLOWED: Final = (wire.PAY_PROVE, wire.PAY_COMPLETE, wire.ESTABLISH_COMPLETE)
+"""Requests after which the next one of a payment can be prepared."""
 
 log = get_logger("customersigner.link")
 
@@ -312,8 +315,8 @@ class Link:
         handlers.register(wire.PING, self._ping)
         for method, answer in self._signer.methods().items():
             queued = self._queued(method.name, answer)
-            proving = method is wire.PAY_PROVE
-            handlers.register(method, self._preparing(queued, group) if proving else queued)
+            followed = method in _FOLLOWED
+            handlers.register(method, self._preparing(queued, group) if followed else queued)
         # A daemon that left does not want to know: the question is withdrawn.
         handlers.register(wire.CONFIRMATION_WAIT, self._confirm, cancel_on_disconnect=True)
         handlers.register(wire.CONFIRMATION_WITHDRAW, self._withdraw)
@@ -357,7 +360,7 @@ class Link:
     def _preparing(
         self, answer: Callable[[Any, Peer], Awaitable[msgspec.Struct]], group: asyncio.TaskGroup
     ) -> Callable[[Any, Peer], Awaitable[msgspec.Struct]]:
-        """Answer as ever; then get ready for what follows, while the merchant checks the proof."""
+        """Answer as ever; then get ready for what follows, while others are at work."""
 
         async def prepare() -> None:
             await asyncio.sleep(AFTERWARDS)

@@ -66,6 +66,7 @@ class Signer:
         self._keys: dict[tuple[int, bytes], PublicKey] = {}
         self._prepared: dict[tuple[int, bytes], abacus.PreparedPay] = {}
         self._expected: list[tuple[PublicKey, State | CloseState, int]] = []
+        self._received: list[tuple[tuple[int, bytes], bytes, int]] = []
 
     def methods(self) -> dict[Method[Any, Any], Callable[[Any], msgspec.Struct]]:
         """Each method but the ping, which needs nothing, and what answers it."""
@@ -116,10 +117,16 @@ class Signer:
             abacus.expect_signature(*self._expected.pop(0))
 
     def prepare(self) -> None:
-        """Do most of the next payment's proof ahead, at every key in use that lacks it."""
+        """Do most of the next payment's proof ahead, at every key in use that lacks it.
+
+        Once a token was received, that it will show this token, too.
+        """
         for name, key in self._keys.items():
             if name not in self._prepared:
                 self._prepared[name] = abacus.prepare_pay(key)
+        while self._received:
+            name, token, blinding = self._received.pop()
+            self._prepared[name].show(token, blinding)
 
     @staticmethod
     def practise() -> None:
@@ -303,6 +310,7 @@ class Signer:
         )
         self._write(known, payment.channel, counts)
         self._expected = [(key, new.close_state(), blindings.close), (key, new, blindings.state)]
+        self._received = []
         return wire.PayProof(abacus.encode_scalar(old.nonce), proof)
 
     def authorize_pay(self, params: wire.AuthorizeParams) -> wire.PayAuthorized:
@@ -579,13 +587,11 @@ class Signer:
         channel = decide.complete(known, params.index, params.attempt)
         assert channel.accepted is not None
         step, secrets = channel.accepted.step, self._secrets(params.channel)
-        abacus.check_blinded(
-            self._key(self._escrow(known.terms.chain_id, known.terms.escrow)),
-            params.token,
-            _state(secrets, step),
-            _state_blinding(secrets, step),
-        )
+        escrow = self._escrow(known.terms.chain_id, known.terms.escrow)
+        blinding = _state_blinding(secrets, step)
+        abacus.check_blinded(self._key(escrow), params.token, _state(secrets, step), blinding)
         self._write(known, channel)
+        self._received = [((escrow.chain_id, escrow.escrow), params.token, blinding)]
         return wire.Done()
 
     def _for_guard(self, channel: Channel, guard: bytes) -> Channel:

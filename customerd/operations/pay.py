@@ -228,6 +228,8 @@ async def _authorize(
     """Have the authorization checked and write it; from then on it is the one to close on."""
     run.step("authorize")
     await _require_open(run, channel)
+    # While the signer is at work, merchant and daemon have time for the next payment's connection.
+    run.around.merchants.prepare(channel.host, channel.port)
     try:
         authorized = await run.around.gateway.request(
             signer_wire.PAY_AUTHORIZE,

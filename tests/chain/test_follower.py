@@ -82,6 +82,25 @@ async def test_finality_by_depth(client: ChainClient, store: ChainStore, world: 
         await watch.status(channel, ChannelStatus.OPEN, final=True)
 
 
+async def test_a_record_is_read_once_between_two_changes(watch: Watch, world: World) -> None:
+    """The writer remembers it until the chain says more of it; who does not write reads it."""
+    first, second = world.open(), world.open()
+    await watch.follower.catch_up()
+    before = await watch.record(first)
+    assert before.head.status is ChannelStatus.OPEN
+    await watch.store._database.run(
+        lambda connection: connection.execute("delete from chain_event")
+    )
+    assert await watch.record(first) == before
+    other = await ChainStore(watch.store._database).record(first.to_bytes(32))
+    assert other.head.status is ChannelStatus.ABSENT
+    world.do(world.merchant, calls.expire(second))
+    await watch.follower.catch_up()
+    assert await watch.record(first) == before
+    with pytest.raises(IncompleteHistory):
+        await watch.record(second)
+
+
 async def test_reorganisation_takes_events_back(watch: Watch, world: World, anvil: Anvil) -> None:
     """Events of dropped blocks vanish and their channels are told; a replay is stored again."""
     async with running(watch.follower.run()):

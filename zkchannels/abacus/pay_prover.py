@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
+from zkchannels.abacus._backend import Point
 from zkchannels.abacus._tables import combine
 from zkchannels.abacus.commitments import commit_lock, commit_pair
 from zkchannels.abacus.digits import (
@@ -110,6 +111,24 @@ class Payment:
         return self.new.merchant_balance if self.amount >= 0 else self.new.customer_balance
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class _ShownToken:
+    """A token as a proof shows it, randomised by the proof's masks; secret until then."""
+
+    token: bytes
+    blinding: int
+    points: tuple[Point, Point]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Made:
+    """What of one proof is made: its masks, their points, perhaps its token; secret."""
+
+    masks: PayMasks
+    points: Masks
+    shown: _ShownToken | None = None
+
+
 class PreparedPay:
     """The half of a pay proof that needs neither states nor session: its masks; secret.
 
@@ -121,13 +140,28 @@ class PreparedPay:
 
     def __init__(self, key: PublicKey, *, refund: bool) -> None:
         masks = PayMasks.draw()
-        self._made: list[tuple[PayMasks, Masks]] = [(masks, _mask(points_of(key), refund, masks))]
+        self._made: list[_Made] = [_Made(masks, _mask(points_of(key), refund, masks))]
         self._process = os.getpid()
         self.key = key
         self.refund = refund
 
-    def take(self, key: PublicKey, *, refund: bool) -> tuple[PayMasks, Masks] | None:
-        """Return the masks and their points, or None when they are of no use for this proof."""
+    def show(self, token: bytes, blinding: int) -> None:
+        """Randomise the token that will be spent, once that is known; no other is ruled out.
+
+        Args:
+            token: the merchant's blind signature on the old state as received, 96 bytes
+            blinding: blinding of the commitment that the merchant signed
+
+        Raises:
+            InvalidSignature: the token is malformed
+        """
+        made = self.take(self.key, refund=self.refund)
+        if made is not None:
+            points = _randomise(points_of(self.key), token, blinding, made.masks)
+            self._made.append(replace(made, shown=_ShownToken(token, blinding, points)))
+
+    def take(self, key: PublicKey, *, refund: bool) -> _Made | None:
+        """Return what is made, or None when it is of no use for this proof."""
         if self._process != os.getpid() or self.key is not key or self.refund is not refund:
             return None
         # Popping is atomic: of two threads one gets them.
@@ -183,10 +217,10 @@ def prove_pay(  # noqa: PLR0917 - the statement has this many parts
     check_payment(old, new, amount)
     ensure_checked(key, token, old, token_blinding)
     payment = Payment(old, token, token_blinding, new, amount, blindings)
-    taken = None if prepared is None else prepared.take(key, refund=amount < 0)
-    if taken is None:
+    made = None if prepared is None else prepared.take(key, refund=amount < 0)
+    if made is None:
         return prove_pay_with(key, context, payment, PayMasks.draw()).to_bytes()
-    return _prove(key, context, payment, *taken).to_bytes()
+    return _prove(key, context, payment, made).to_bytes()
 
 
 def check_payment(old: State, new: State, amount: int) -> None:
@@ -207,15 +241,14 @@ def check_payment(old: State, new: State, amount: int) -> None:
 def prove_pay_with(key: PublicKey, context: bytes, payment: Payment, masks: PayMasks) -> PayProof:
     """Do the work of prove_pay with given masks, for this package and its test vectors."""
     mask_points = _mask(points_of(key), payment.amount < 0, masks)
-    return _prove(key, context, payment, masks, mask_points)
+    return _prove(key, context, payment, _Made(masks, mask_points))
 
 
-def _prove(
-    key: PublicKey, context: bytes, payment: Payment, masks: PayMasks, mask_points: Masks
-) -> PayProof:
+def _prove(key: PublicKey, context: bytes, payment: Payment, made: _Made) -> PayProof:
     points = points_of(key)
+    masks, mask_points = made.masks, made.points
     digits = decompose(payment.falling_balance)
-    commitments = _commit(points, payment, masks, digits)
+    commitments = _commit(points, payment, made, digits)
     transcript = PayTranscript(key, context, payment.old.nonce, payment.amount)
     y = transcript.digits_challenge(commitments, mask_points)
     coefficients = [
@@ -237,20 +270,34 @@ def _prove(
     )
 
 
-def _commit(points: KeyPoints, payment: Payment, masks: PayMasks, digits: list[int]) -> Commitments:
+def _commit(points: KeyPoints, payment: Payment, made: _Made, digits: list[int]) -> Commitments:
     backend = points.backend
     blindings = payment.blindings
-    h, s = decode_signature(points, payment.token)
-    token1 = backend.multiply_g1(h, masks.token_factor)
-    # The token's own blinding goes into the shift: the token is never unblinded.
-    shift = (masks.token_shift - payment.token_blinding) % R
-    token2 = backend.multiply_g1(s, masks.token_factor) + backend.multiply_g1(token1, shift)
+    shown = made.shown
+    if shown is not None and (shown.token, shown.blinding) == (
+        payment.token,
+        payment.token_blinding,
+    ):
+        token = shown.points
+    else:
+        token = _randomise(points, payment.token, payment.token_blinding, made.masks)
     state, close = commit_pair(
         points, (blindings.state, blindings.close), payment.new.messages, CLOSE
     )
     lock = commit_lock(points.generators, blindings.lock, payment.old.lock)
-    committed = commit_digits(points.generators, masks.digits_blinding, digits)
-    return Commitments(*map(backend.encode_g1, (token1, token2, state, close, lock, committed)))
+    committed = commit_digits(points.generators, made.masks.digits_blinding, digits)
+    return Commitments(*map(backend.encode_g1, (*token, state, close, lock, committed)))
+
+
+def _randomise(
+    points: KeyPoints, token: bytes, blinding: int, masks: PayMasks
+) -> tuple[Point, Point]:
+    backend = points.backend
+    h, s = decode_signature(points, token)
+    token1 = backend.multiply_g1(h, masks.token_factor)
+    # The token's own blinding goes into the shift: the token is never unblinded.
+    shift = (masks.token_shift - blinding) % R
+    return token1, backend.multiply_g1(s, masks.token_factor) + backend.multiply_g1(token1, shift)
 
 
 def _mask(points: KeyPoints, refund: bool, masks: PayMasks) -> Masks:

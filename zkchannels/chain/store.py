@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from zkchannels.store.database import Database
 
 COMPONENT = Component("chain", "zkchannels.chain")
+MOST_REMEMBERED = 1024
+"""Channels whose records are kept in memory."""
 
 
 class Records(NamedTuple):
@@ -109,6 +111,7 @@ class ChainStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._read: dict[bytes, Records] | None = None  # None: another process may be writing
         self.revision = 0
 
     # -- for everyone -----------------------------------------------------------------------------
@@ -116,9 +119,16 @@ class ChainStore:
     async def record(self, channel: bytes) -> Records:
         """Return what the chain says about a channel (32 bytes): at the head, and what is final.
 
-        Raises IncompleteHistory when the stored events cannot be all there were.
+        While this process is the one that writes it is read once between two changes. Raises
+        IncompleteHistory when the stored events cannot be all there were.
         """
-        return (await self.records([channel]))[channel]
+        read = self._read
+        if read is not None and channel in read:
+            return read[channel]
+        found = (await self.records([channel]))[channel]
+        if read is not None and len(read) < MOST_REMEMBERED:
+            read[channel] = found
+        return found
 
     async def records(self, channels: Collection[bytes]) -> dict[bytes, Records]:
         """Return the records of several channels; one without any event is ABSENT."""
@@ -200,6 +210,7 @@ class ChainStore:
 
     async def load(self, chain_id: int) -> Cursor:
         """Return where to go on; raises AnotherChain if this database was used on another one."""
+        self._read = None
 
         async def write(connection: AsyncConnection[Any]) -> None:
             await connection.execute(
@@ -248,10 +259,13 @@ class ChainStore:
                     "delete from chain_block where number < %s", [step.keep_from]
                 )
 
+        # Another dict each time: what is being read meanwhile is kept in one that nobody asks.
+        read, self._read = self._read or {}, None
         try:
             await self._database.run(write)
         except UniqueViolation:
             raise MovedError from None
+        self._read = {channel: found for channel, found in read.items() if channel not in changed}
 
     async def _events(self, channels: Collection[bytes]) -> list[tuple[bytes, SeenEvent]]:
         rows = await self._database.fetch(

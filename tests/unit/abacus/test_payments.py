@@ -217,13 +217,23 @@ def test_modes_return_the_same_commitments(merchant: SecretKey, opened: Tokened)
     assert len(results) == 1
 
 
-def test_a_prepared_proof_verifies_and_is_used_once() -> None:
-    """Masks that were made ahead prove one payment; the next proof draws its own."""
+@pytest.mark.parametrize("shown", ["none", "the token", "another", "with another blinding"])
+def test_a_prepared_proof_verifies_and_is_used_once(shown: str) -> None:
+    """Masks that were made ahead prove one payment; the next proof draws its own.
+
+    A token that was randomised ahead is used where it is the one that is spent.
+    """
     key = SecretKey.generate()
     customer = Customer(key)
     token = customer.establish(1000, 500)
     new, blindings = customer.next_state(token.state, 50)
     prepared = prepare_pay(key.public)
+    if shown == "the token":
+        prepared.show(token.token, token.blinding)
+    elif shown == "another":
+        prepared.show(key.sign(new), 0)
+    elif shown == "with another blinding":
+        prepared.show(token.token, token.blinding + 1)
     proofs = [
         prove_pay(
             key.public,
