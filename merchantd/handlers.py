@@ -122,6 +122,7 @@ class MerchantHandlers:
         self._confirmations = confirmations
         self._proposing: Counter[str] = Counter()
         self._bound: Recent[Payment] = Recent(_REMEMBERED_PAYMENTS)
+        self._agreed: Recent[int] = Recent(_REMEMBERED_PAYMENTS)
         self._patience = Patience(limits.strikes_per_address)
 
     def register(self, handlers: Handlers) -> None:
@@ -306,6 +307,7 @@ class MerchantHandlers:
                 )
             except Conflict:
                 raise self._no_room() from None
+        self._agreed.keep(session, params.amount)
         return self._proposal(session)
 
     async def pay_prove(self, params: wire.PayProveParams, peer: Peer) -> wire.BlindedAuthorization:
@@ -323,21 +325,22 @@ class MerchantHandlers:
             raise _bad_proof() from None
         if nonce == CLOSE:
             raise _bad_proof()
-        standing = await self._records.prove_standing(params.nonce, commitments, params.session)
-        if standing.closing_answer is not None:
-            return await self._repeat_prove(params.session, commitments, standing)
-        if standing.refused:
-            raise _bad_proof()
-        if standing.session_amount is None or not standing.session_live:
-            raise await self._session_unknown(params.session)
+        # What this process agreed to itself it need not read, once: where something else is known
+        # of nonce, commitments or session, the write is a conflict, and then it does.
+        amount = self._agreed.take(params.session)
+        if amount is None:
+            standing = await self._records.prove_standing(params.nonce, commitments, params.session)
+            if standing.closing_answer is not None:
+                return await self._repeat_prove(params.session, commitments, standing)
+            if standing.refused:
+                raise _bad_proof()
+            if standing.session_amount is None or not standing.session_live:
+                raise await self._session_unknown(params.session)
+            amount = standing.session_amount
         self._check_fresh()
         try:
             accepted = verify_pay(
-                self._key,
-                self._context(params.session),
-                nonce,
-                standing.session_amount,
-                params.proof,
+                self._key, self._context(params.session), nonce, amount, params.proof
             )
         except AbacusError:
             await self._records.refuse(params.nonce, commitments, params.session)
