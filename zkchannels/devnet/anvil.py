@@ -47,6 +47,8 @@ class Anvil(DevChain):
     ) -> None:
         self._options = ["--hardfork", hardfork, "--slots-in-an-epoch", str(finality // 2)]
         self._options += ["--chain-id", str(self.chain_id), "--host", "127.0.0.1"]
+        # Old states go to the user's home otherwise, and stay there when the node is killed.
+        self._options += ["--max-persisted-states", "0"]
         if block_time is not None:
             self._options += ["--block-time", str(block_time)]
         self._state = state
