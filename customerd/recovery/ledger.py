@@ -11,6 +11,14 @@ from zkchannels.wire.signer import Proved, Record
 _NOT_ASKED_FOR = hashlib.sha256(b"learned of afterwards").digest()
 
 
+def forgotten_operation(channel: bytes, index: int) -> bytes:
+    """Return an id for the payment to a state of which nobody remembers the operation.
+
+    The same each time, and never that of an operation that was asked for.
+    """
+    return channel[:16] if index == 0 else channel[16:24] + index.to_bytes(8)
+
+
 async def enter(
     change: Change, row: Channel, proved: Proved, *, receipt: bool | None, note: str | None = None
 ) -> None:

@@ -16,7 +16,7 @@ from customerd.channels.record import Channel, Status
 from customerd.operations.run import Interrupted, Refused, Run, storable
 from customerd.recovery import ledger
 from customerd.recovery import queries as recovery
-from customerd.signing.compare import adopt, record_of, register_escrow
+from customerd.signing.compare import record_of, register_escrow, take_walked
 from customerd.store.events import Change
 from zkchannels.escrow.record import ChannelStatus
 from zkchannels.jsonrpc.errors import RpcError
@@ -133,10 +133,7 @@ class _Walk:
             before = await channels.lock_channel(
                 change.connection, self.channel.channel, allowed=frozenset(Status)
             )
-            row = await adopt(change, before, record)
-            if before.state is Status.NEW:
-                await channels.update_channel(change, row, status="suspect")
-            await ledger.enter_record(change, row, record, receipt=receipt, note=note)
+            await take_walked(change, before, record, receipt=receipt, note=note)
 
         await self.run.change(write)
         self._record = record
@@ -161,7 +158,7 @@ class _Walk:
                 salt=row.salt,
                 customer_deposit=row.customer_deposit,
                 merchant_deposit=row.merchant_deposit,
-                operation=row.channel[:16],
+                operation=ledger.forgotten_operation(row.channel, 0),
                 state_commitment=shown.state_commitment,
                 close_commitment=shown.close_commitment,
                 signature=shown.authorization,
@@ -206,7 +203,7 @@ class _Walk:
             wire.RecoverPayParams(
                 channel=self.channel.channel,
                 index=index + 1,
-                operation=_operation(self.channel, index + 1),
+                operation=ledger.forgotten_operation(self.channel.channel, index + 1),
                 amount=shown.amount,
                 state_commitment=shown.state_commitment,
                 close_commitment=shown.close_commitment,
@@ -356,8 +353,3 @@ class _Walk:
 
         await self.run.change(write)
         log.info("channel_recovered", channel=self.channel.label, index=newest)
-
-
-def _operation(channel: Channel, index: int) -> bytes:
-    """Return an id for a payment of which nobody remembers the operation; the same each time."""
-    return channel.channel[16:24] + index.to_bytes(8)

@@ -43,6 +43,7 @@ class Verdict(Enum):
     SIGNER_OLDER = "signer older"
     DATABASE_OLDER = "database older"
     ONE_STEP_AHEAD = "one step ahead"
+    WALKED = "walked"
     CLOSE_FORGOTTEN = "close forgotten"
 
 
@@ -73,6 +74,8 @@ def compare(  # noqa: PLR0911 - one return per verdict
         return Verdict.SIGNER_OLDER
     if record is None:
         return Verdict.SAME
+    if theirs > ours and _is_walked(channel, record):
+        return Verdict.WALKED
     if theirs > ours and not _is_in_flight(local, record):
         return Verdict.DATABASE_OLDER
     if theirs > ours:
@@ -92,6 +95,25 @@ def _is_in_flight(local: Local, record: wire.Record) -> bool:
         and newest is not None
         and (flight.index, flight.attempt) == (newest.index, newest.attempt)
         and flight.operation == record.proved.operation
+    )
+
+
+def _is_walked(channel: Channel, record: wire.Record) -> bool:
+    """Whether the signer's newer authorization is the one step that a recovery did not hear of.
+
+    A payment that was asked for leads to its state under its own operation, and then an old
+    database has to be told from one that waits for the walk's answer.
+    """
+    newest, reached = record.authorization, record.reached
+    ours = -1 if channel.authorized is None else channel.authorized
+    return (
+        channel.doubtful
+        and newest is not None
+        and reached is not None
+        and newest.index == reached.index == ours + 1
+        and reached.operation == ledger.forgotten_operation(channel.channel, reached.index)
+        and record.proved.index <= reached.index
+        and record.closing == channel.closing
     )
 
 
@@ -148,6 +170,8 @@ async def _compare_one(
         await _fast_forward(gateway, store, local, await store.escrow(channel.escrow))
     elif verdict is Verdict.DATABASE_OLDER and record is not None:
         await _take_record(store, channel, record)
+    elif verdict is Verdict.WALKED and record is not None:
+        await _take_walked(store, channel, record)
     elif verdict is Verdict.CLOSE_FORGOTTEN and record is not None:
         await _remember_close(store, channel, record)
     elif verdict is Verdict.ONE_STEP_AHEAD and record is not None:
@@ -360,6 +384,34 @@ async def _adopt(store: Store, channel: Channel, record: wire.Record) -> None:
             change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
         )
         await adopt(change, row, record)
+
+    await store.change(body)
+    log.warning("signer_is_ahead", channel=channel.label)
+
+
+async def take_walked(
+    change: Change,
+    before: Channel,
+    record: wire.Record,
+    *,
+    receipt: bool | None,
+    note: str | None = None,
+) -> None:
+    """Take over a state that a recovery found; the channel, locked, stays in recovery."""
+    row = await adopt(change, before, record)
+    if before.state is Status.NEW:
+        await queries.update_channel(change, row, status="suspect")
+    await ledger.enter_record(change, row, record, receipt=receipt, note=note)
+
+
+async def _take_walked(store: Store, channel: Channel, record: wire.Record) -> None:
+    """Take over the step of a recovery whose answer was lost; it goes on from there."""
+
+    async def body(change: Change) -> None:
+        row = await queries.lock_channel(
+            change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
+        )
+        await take_walked(change, row, record, receipt=None)
 
     await store.change(body)
     log.warning("signer_is_ahead", channel=channel.label)

@@ -30,7 +30,7 @@ from tests.fault.scenarios import IN_TOKENS, SCENARIOS, Scenario
 WORKERS = max(2, min(4, len(os.sched_getaffinity(0))))
 TRIES = 3
 """How often a point is tried when its boundary was not passed, as time decides about a few."""
-LINES = 25
+LINES = 60
 _MESSAGE = re.compile(
     r" (?P<kind>send|answer) (?P<other>merchant|signer|customer|daemon) (?P<method>[a-z.]+)$"
 )
@@ -223,6 +223,7 @@ def attempt_cut(lab: Lab, cut: Cut) -> bool:
     scenario, proxy = _BY_NAME[cut.scenario], lab.network.proxies[cut.link]
     scenario.prepare(lab)
     lab.calm()
+    lab.deaths = 1  # nobody is to die: what happens every few seconds is waited for
     proxy.arm(Fault(cut.kind, cut.method, cut.action))
     try:
         scenario.run(lab)

@@ -367,16 +367,11 @@ class WholeSystem(RuleBasedStateMachine):
     def _settle(self) -> None:
         """Wait until all is calm; then books, chain and model have to agree."""
         self.lab.calm()
-        self.lab.drive(self._is_without_alarm)
         self.lab.check_books()
         for label, owned in self.owned.items():
             self.lab.check_open(label, owned.merchant)
             found = self.lab.balances(label)
             assert found == owned.balances, f"{label}: {found}, the model says {owned.balances}"
-
-    def _is_without_alarm(self) -> bool | None:
-        """Tell whether the daemon has taken back what it raised meanwhile."""
-        return None if self.lab.world.rpc("getinfo")["alarms"] else True
 
     @told
     def teardown(self) -> None:
