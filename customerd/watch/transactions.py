@@ -6,7 +6,6 @@ nothing, so the watcher may act on the same situation as often as it sees it.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,6 +57,8 @@ class Transactions:
     guard: Lane
     channel: Channel
     escrow: Escrow
+    now: int
+    """The chain's time, Unix seconds: contracts compare with it, not with the local clock."""
 
     @property
     def _id(self) -> int:
@@ -150,7 +151,7 @@ class Transactions:
         domain = typed_data.domain_separator(text, PERMIT_VERSION, self.escrow.chain_id, token)
         if domain != separator:
             return None
-        deadline = int(time.time()) + PERMIT_LIFETIME
+        deadline = self.now + PERMIT_LIFETIME
         try:
             answer = await self.gateway.request(
                 wire.TOKEN_PERMIT,

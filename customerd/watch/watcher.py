@@ -745,6 +745,7 @@ class Watcher:
             guard=self._guard_lane,
             channel=row,
             escrow=escrow,
+            now=self.chain_time,
         )
 
     async def _close(

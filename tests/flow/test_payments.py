@@ -171,6 +171,14 @@ def test_a_token_channel_with_the_merchants_deposit(world: World) -> None:
     assert (record.customer_deposit, record.merchant_deposit) == (50_000_000, 20_000_000)
 
 
+def test_a_token_channel_where_the_chain_is_weeks_ahead(world: World) -> None:
+    """A permit's end is by the chain's time: contracts know no other clock."""
+    world.network.chain.increase_time(30 * 24 * 3600)
+    label = world.establish("50 TEST", merchant="bakery")
+    world.pay(label, "5 TEST")
+    assert world.balances(label) == (45_000_000, 5_000_000)
+
+
 def test_history_and_operations_tell_what_happened(world: World) -> None:
     """Every payment is found again among operations and events, with its steps."""
     label = world.establish("1 ETH")
