@@ -85,6 +85,7 @@ class Daemon:
         self._asked_to_stop = False
         """Whether the owner asked for the end: nobody starts us again at once."""
         self._started = time.time()
+        self._lost = False
         self._until = time.monotonic() + START_PATIENCE
         self._starting = True
         """Whether nothing has held up the start so far."""
@@ -133,7 +134,7 @@ class Daemon:
         self._gate = Gate(
             {
                 "not_ready": lambda: self._up and not self._stop.is_set(),
-                "database_unavailable": lambda: self._database.alive,
+                "database_unavailable": lambda: self._database.alive and not self._lost,
                 "chain_unavailable": lambda: self._watcher.following,
                 "safe_mode": lambda: self._gateway.ready,
             }
@@ -416,21 +417,19 @@ class Daemon:
 
     async def _witness_database(self) -> None:
         """Keep an idle connection that sees the server's end at once, then wait for its return."""
-        lost = False
         while True:
             try:
                 async with await self._database.listen(CHANNEL) as listener:
-                    if lost:
+                    if self._lost:
                         await self._database_is_back()
-                        lost = False
                     async for _ in listener:
                         continue
             except LeaseLost:
                 raise
             except DatabaseUnavailable as error:
-                if not lost:
+                if not self._lost:
                     log.error("database_lost", reason=str(error))
-                lost = True
+                self._lost = True
                 self._gate.look_again()
                 # What comes back may be older: until then the guard takes its time, too.
                 self._gateway.compared = False
@@ -440,8 +439,10 @@ class Daemon:
         """Compare and read all again: it may be a standby that lacks the last commits."""
         await self._hold_lease()
         log.info("database_back")
-        self._gate.look_again()
+        # First of all: nothing is spent by what the signer was compared with before.
         self._gateway.compare_again()
+        self._lost = False
+        self._gate.look_again()
         self._watcher.forget()
         await reload(self._tokens)
         self._monitor.end_invalid()

@@ -204,6 +204,7 @@ class Gateway:
     def compare_again(self) -> None:
         """Let go of the signer: it dials again, and is compared with what the database is now."""
         self.compared = False
+        self._ready.clear()
         if self._link is not None:
             self._link.peer.abort()
 
