@@ -16,6 +16,7 @@ import psycopg
 from tests.fault.network import PROCESSES, FaultNetwork
 from tests.flow.world import World
 from zkchannels.devnet.child import ChildFailed, readable
+from zkchannels.devnet.network import ETHER
 from zkchannels.devnet.postgres import RESTARTABLE
 from zkchannels.escrow import calls
 from zkchannels.escrow.record import ChannelRecord, ChannelStatus
@@ -71,6 +72,8 @@ class Lab:
 
     def __enter__(self) -> Self:
         self.network.__enter__()
+        # One network serves hundreds of points, and many of them open a channel.
+        self.network.chain.faucet(self.network.account, 1000 * ETHER)
         return self
 
     def __exit__(self, *_: object) -> None:
