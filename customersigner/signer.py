@@ -66,7 +66,7 @@ class Signer:
         self._keys: dict[tuple[int, bytes], PublicKey] = {}
         self._prepared: dict[tuple[int, bytes], abacus.PreparedPay] = {}
         self._expected: list[tuple[PublicKey, State | CloseState, int]] = []
-        self._received: list[tuple[tuple[int, bytes], bytes, int]] = []
+        self._received: tuple[tuple[int, bytes], bytes, int] | None = None
 
     def methods(self) -> dict[Method[Any, Any], Callable[[Any], msgspec.Struct]]:
         """Each method but the ping, which needs nothing, and what answers it."""
@@ -124,8 +124,9 @@ class Signer:
         for name, key in self._keys.items():
             if name not in self._prepared:
                 self._prepared[name] = abacus.prepare_pay(key)
-        while self._received:
-            name, token, blinding = self._received.pop()
+        if self._received is not None:
+            name, token, blinding = self._received
+            self._received = None
             self._prepared[name].show(token, blinding)
 
     @staticmethod
@@ -310,7 +311,7 @@ class Signer:
         )
         self._write(known, payment.channel, counts)
         self._expected = [(key, new.close_state(), blindings.close), (key, new, blindings.state)]
-        self._received = []
+        self._received = None
         return wire.PayProof(abacus.encode_scalar(old.nonce), proof)
 
     def authorize_pay(self, params: wire.AuthorizeParams) -> wire.PayAuthorized:
@@ -591,7 +592,7 @@ class Signer:
         blinding = _state_blinding(secrets, step)
         abacus.check_blinded(self._key(escrow), params.token, _state(secrets, step), blinding)
         self._write(known, channel)
-        self._received = [((escrow.chain_id, escrow.escrow), params.token, blinding)]
+        self._received = ((escrow.chain_id, escrow.escrow), params.token, blinding)
         return wire.Done()
 
     def _for_guard(self, channel: Channel, guard: bytes) -> Channel:

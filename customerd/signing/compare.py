@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -27,6 +28,8 @@ from zkchannels.service.logging import get_logger
 from zkchannels.wire import signer as wire
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from customerd.signing.gateway import Gateway
 
 log = get_logger("customerd.signing")
@@ -56,9 +59,7 @@ class Local:
     """The request of the operation at work on the channel, if it wrote one."""
 
 
-def compare(  # noqa: PLR0911 - one return per verdict
-    local: Local, record: wire.Record | None
-) -> Verdict:
+def compare(local: Local, record: wire.Record | None) -> Verdict:
     """Return who of the two is behind on one channel; pure.
 
     The signer writes before it answers, so it may be ahead by the one step in flight: a proof is
@@ -74,17 +75,20 @@ def compare(  # noqa: PLR0911 - one return per verdict
         return Verdict.SIGNER_OLDER
     if record is None:
         return Verdict.SAME
-    if theirs > ours and _is_walked(channel, record):
-        return Verdict.WALKED
-    if theirs > ours and not _is_in_flight(local, record):
-        return Verdict.DATABASE_OLDER
     if theirs > ours:
-        return Verdict.ONE_STEP_AHEAD
+        return _why_ahead(local, record, ours + 1)
     if record.proved.index > theirs and not _proof_is_known(local, record):
         return Verdict.DATABASE_OLDER
     if record.closing is not None and channel.closing is None and channel.status != "closed":
         return Verdict.CLOSE_FORGOTTEN
     return Verdict.SAME
+
+
+def _why_ahead(local: Local, record: wire.Record, following: int) -> Verdict:
+    """Return what made the signer's authorization newer; `following` is the one after ours."""
+    if _is_walked(local.channel, record, following):
+        return Verdict.WALKED
+    return Verdict.ONE_STEP_AHEAD if _is_in_flight(local, record) else Verdict.DATABASE_OLDER
 
 
 def _is_in_flight(local: Local, record: wire.Record) -> bool:
@@ -98,19 +102,18 @@ def _is_in_flight(local: Local, record: wire.Record) -> bool:
     )
 
 
-def _is_walked(channel: Channel, record: wire.Record) -> bool:
+def _is_walked(channel: Channel, record: wire.Record, following: int) -> bool:
     """Whether the signer's newer authorization is the one step that a recovery did not hear of.
 
     A payment that was asked for leads to its state under its own operation, and then an old
     database has to be told from one that waits for the walk's answer.
     """
     newest, reached = record.authorization, record.reached
-    ours = -1 if channel.authorized is None else channel.authorized
     return (
         channel.doubtful
         and newest is not None
         and reached is not None
-        and newest.index == reached.index == ours + 1
+        and newest.index == reached.index == following
         and reached.operation == ledger.forgotten_operation(channel.channel, reached.index)
         and record.proved.index <= reached.index
         and record.closing == channel.closing
@@ -171,11 +174,11 @@ async def _compare_one(
     elif verdict is Verdict.DATABASE_OLDER and record is not None:
         await _take_record(store, channel, record)
     elif verdict is Verdict.WALKED and record is not None:
-        await _take_walked(store, channel, record)
+        await _take_over(store, channel, partial(take_walked, record=record, receipt=None))
     elif verdict is Verdict.CLOSE_FORGOTTEN and record is not None:
         await _remember_close(store, channel, record)
     elif verdict is Verdict.ONE_STEP_AHEAD and record is not None:
-        await _adopt(store, channel, record)
+        await _take_over(store, channel, partial(adopt, record=record))
     elif channel.authorized is not None:
         await _renew_permit(gateway, store, channel, guard)
 
@@ -360,7 +363,7 @@ async def authorize_close(
         data = error.data if isinstance(error.data, dict) else {}
         if data.get("kind") == "newer_state":
             record = msgspec.json.decode(msgspec.json.encode(data["record"]), type=wire.Record)
-            await _adopt(store, channel, record)
+            await _take_over(store, channel, partial(adopt, record=record))
         raise
 
 
@@ -374,16 +377,20 @@ async def catch_up(gateway: Gateway, store: Store, channel: Channel) -> bool:
         return False
     if channel.authorized is not None and record.authorization.index <= channel.authorized:
         return False
-    await _adopt(store, channel, record)
+    await _take_over(store, channel, partial(adopt, record=record))
     return True
 
 
-async def _adopt(store: Store, channel: Channel, record: wire.Record) -> None:
+async def _take_over(
+    store: Store, channel: Channel, take: Callable[[Change, Channel], Awaitable[object]]
+) -> None:
+    """Do what catches up with a signer that is ahead, on the locked row."""
+
     async def body(change: Change) -> None:
         row = await queries.lock_channel(
             change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
         )
-        await adopt(change, row, record)
+        await take(change, row)
 
     await store.change(body)
     log.warning("signer_is_ahead", channel=channel.label)
@@ -402,19 +409,6 @@ async def take_walked(
     if before.state is Status.NEW:
         await queries.update_channel(change, row, status="suspect")
     await ledger.enter_record(change, row, record, receipt=receipt, note=note)
-
-
-async def _take_walked(store: Store, channel: Channel, record: wire.Record) -> None:
-    """Take over the step of a recovery whose answer was lost; it goes on from there."""
-
-    async def body(change: Change) -> None:
-        row = await queries.lock_channel(
-            change.connection, channel.channel, allowed=frozenset(Status) - {Status.CLOSED}
-        )
-        await take_walked(change, row, record, receipt=None)
-
-    await store.change(body)
-    log.warning("signer_is_ahead", channel=channel.label)
 
 
 async def _take_record(store: Store, channel: Channel, record: wire.Record) -> None:

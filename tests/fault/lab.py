@@ -339,7 +339,10 @@ class Lab:
         if ours != theirs:
             differing = {k: (v, theirs.get(k)) for k, v in ours.items() if theirs.get(k) != v}
             raise Unfit(f"customerd and signer differ: {differing or theirs.keys() - ours.keys()}")
-        self.drive(self._is_without_alarm)
+        try:
+            self.drive(self._is_without_alarm)
+        except Stuck as stuck:
+            raise Unfit(f"alarms remain: {self.world.rpc('getinfo')['alarms']}") from stuck
 
     def _is_without_alarm(self) -> bool | None:
         """Tell whether the daemon has taken back what it raised meanwhile."""
