@@ -1,11 +1,14 @@
 """Points in the form of the EVM's BLS12-381 precompiles (EIP-2537): affine, 64 bytes a coordinate.
 
-Neither backend is needed here: a compressed point has one affine form, found with a square root.
+A compressed point has one affine form. arkworks finds its square root, whichever backend computes:
+blst's binding does not give coordinates. What is expanded is public, or becomes so on chain.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+from py_arkworks_bls12381 import G1Point, G2Point
 
 from zkchannels.abacus.errors import InvalidEncoding
 
@@ -24,21 +27,16 @@ Fp2 = tuple[int, int]
 
 
 def expand_g1(compressed: bytes) -> bytes:
-    """Return the 128 bytes x | y of a G1 point given in valid compressed form."""
-    x = _x_coordinates(compressed)[0]
-    y = _square_root((x**3 + 4) % P)
-    if _is_larger(y) != bool(compressed[0] & _SIGN):
-        y = P - y
-    return _join(x, y)
+    """Return the 128 bytes x | y of a G1 point given in compressed form.
+
+    Raises InvalidEncoding for what is on no curve. Membership in the subgroup is not looked at.
+    """
+    return _expand(G1Point, compressed)
 
 
 def expand_g2(compressed: bytes) -> bytes:
-    """Return the 256 bytes x.c0 | x.c1 | y.c0 | y.c1 of a G2 point in valid compressed form."""
-    c1, c0 = _x_coordinates(compressed)
-    y = _square_root_fp2(_curve_g2((c0, c1)))
-    if _is_larger_fp2(y) != bool(compressed[0] & _SIGN):
-        y = (-y[0] % P, -y[1] % P)
-    return _join(c0, c1, *y)
+    """Return the 256 bytes x.c0 | x.c1 | y.c0 | y.c1 of a G2 point; raises like expand_g1."""
+    return _expand(G2Point, compressed)
 
 
 def compress_g1(data: bytes) -> bytes:
@@ -75,19 +73,20 @@ def _split(data: bytes, count: int) -> list[int]:
     return coordinates
 
 
-def _join(*coordinates: int) -> bytes:
-    return b"".join(coordinate.to_bytes(_COORDINATE, "big") for coordinate in coordinates)
+def _expand(group: Any, compressed: bytes) -> bytes:
+    try:
+        affine = bytes(group.from_compressed_bytes_unchecked(compressed).to_xy_bytes_be())
+    except ValueError as error:
+        raise InvalidEncoding("a point is not on the curve") from error
+    return b"".join(
+        affine[start : start + 48].rjust(_COORDINATE, b"\0") for start in range(0, len(affine), 48)
+    )
 
 
 def _compress(larger: bool, *halves: int) -> bytes:
     data = bytearray(b"".join(half.to_bytes(48, "big") for half in halves))
     data[0] |= _COMPRESSED | (_SIGN if larger else 0)
     return bytes(data)
-
-
-def _x_coordinates(compressed: bytes) -> list[int]:
-    plain = bytes([compressed[0] & 0x1F]) + compressed[1:]
-    return [int.from_bytes(plain[start : start + 48], "big") for start in range(0, len(plain), 48)]
 
 
 def _is_larger(y: int) -> bool:
@@ -106,23 +105,3 @@ def _curve_g2(x: Fp2) -> Fp2:
     """Return x**3 + 4 (1 + u), the right side of the equation of the curve of G2."""
     c0, c1 = _square_fp2(x)
     return (c0 * x[0] - c1 * x[1] + 4) % P, (c0 * x[1] + c1 * x[0] + 4) % P
-
-
-def _square_root(a: int) -> int:
-    root = pow(a, (P + 1) // 4, P)
-    if root * root % P != a:
-        raise InvalidEncoding("a point is not on the curve")
-    return root
-
-
-def _square_root_fp2(a: Fp2) -> Fp2:
-    """Return a root of a0 + a1 u, from the root of its norm ("complex method")."""
-    norm = _square_root((a[0] * a[0] + a[1] * a[1]) % P)
-    half = pow(2, -1, P)
-    c0_squared = (a[0] + norm) * half % P
-    if pow(c0_squared, (P - 1) // 2, P) == P - 1:
-        c0_squared = (a[0] - norm) * half % P
-    c0 = _square_root(c0_squared)
-    if c0 == 0:
-        return 0, _square_root(-a[0] % P)
-    return c0, a[1] * half * pow(c0, -1, P) % P
