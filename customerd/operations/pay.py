@@ -62,7 +62,7 @@ async def pay(run: Run) -> None:
                 raise Interrupted("the session is dead: propose again")
             authorized = await _authorize(run, channel, attempt, blinded)
             token = await _revoke(run, peer, channel, authorized)
-            await _complete(run, channel, attempt, token)
+            await _complete(run, channel, attempt, authorized.authorization, token)
     except channels.StatusChanged as changed:
         await _end_by_closing(run, changed.channel, attempt)
     except Refused:
@@ -291,7 +291,11 @@ async def _revoke(
 
 
 async def _complete(
-    run: Run, channel: Channel, attempt: AttemptRow, answer: merchant_wire.PayToken
+    run: Run,
+    channel: Channel,
+    attempt: AttemptRow,
+    new: signer_wire.Authorization,
+    answer: merchant_wire.PayToken,
 ) -> None:
     """Check the new token; write token, index and the outcome in one transaction."""
     run.step("complete")
@@ -310,6 +314,7 @@ async def _complete(
             log.error("pay_token_does_not_verify", channel=channel.label)
             await run.decide_close(channel, allowed=_IN_FLIGHT)
         raise Interrupted(error.message) from None
+    note = storable(answer.note)
 
     def write(writes: Writes) -> None:
         channels.move_channel(
@@ -321,11 +326,9 @@ async def _complete(
             attempt=0,
             token=answer.token,
         )
-        operations.write_receipt(
-            writes, run.row.operation, receipt=True, service_note=storable(answer.note)
-        )
+        operations.write_receipt(writes, run.row.operation, receipt=True, service_note=note)
 
-    await run.done(write)
+    await run.done(write, receipt=True, service_note=note, customer_balance=new.customer_balance)
 
 
 async def _require_open(run: Run, channel: Channel) -> None:

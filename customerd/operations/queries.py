@@ -302,11 +302,12 @@ class OperationEnded(Exception):
 class StepTrail:
     """The steps of one run of an operation, written with the transaction that ends each."""
 
-    def __init__(self, row: OperationRow, taken: int) -> None:
+    def __init__(self, row: OperationRow) -> None:
         self.row = row
         self.current: str | None = None
-        self._next = taken
-        self._started = datetime.now(UTC)
+        self._taken = list(row.taken or ())
+        self._next = len(self._taken)
+        self._started = self._finished = datetime.now(UTC)
         self._unwritten: list[tuple[int, str, datetime, datetime | None]] = []
 
     def enter(self, name: str) -> None:
@@ -314,6 +315,7 @@ class StepTrail:
         now = datetime.now(UTC)
         if self.current is not None:
             self._unwritten.append((self._next, self.current, self._started, now))
+            self._taken.append((self.current, self._started.timestamp(), now.timestamp()))
             self._next += 1
         self.current, self._started = name, now
 
@@ -336,7 +338,8 @@ class StepTrail:
     def _steps(self, status: str) -> Statement | None:
         entries = list(self._unwritten)
         if self.current is not None:
-            finished = datetime.now(UTC) if status in ENDED else None
+            self._finished = datetime.now(UTC)
+            finished = self._finished if status in ENDED else None
             entries.append((self._next, self.current, self._started, finished))
         if not entries:
             return None
@@ -373,3 +376,21 @@ class StepTrail:
     def committed(self) -> None:
         """Forget what the last transaction wrote; called once it is committed."""
         self._unwritten.clear()
+
+    def done(self, at: float, shown: dict[str, Any]) -> OperationRow:
+        """Return the operation's row as the commit that ended it left it, so nobody reads it.
+
+        Args:
+            at: Unix time that the commit carries
+            shown: what else it changed of the row
+        """
+        assert self.current is not None
+        last = (self.current, self._started.timestamp(), self._finished.timestamp())
+        return msgspec.structs.replace(
+            self.row,
+            status="done",
+            step=self.current,
+            updated=at,
+            taken=[*self._taken, last],
+            **shown,
+        )

@@ -78,7 +78,6 @@ class Run:
         self,
         around: Surroundings,
         row: OperationRow,
-        taken: int,
         *,
         began: float,
         channel: Channel | None = None,
@@ -87,7 +86,9 @@ class Run:
         self.row = row
         self.began = began
         """Unix time at which this daemon first worked on the operation: patience counts from it."""
-        self.trail = StepTrail(row, taken)
+        self.trail = StepTrail(row)
+        self.ended: OperationRow | None = None
+        """The operation as its end left it, where that is known without reading it."""
         self._read = channel
 
     def step(self, name: str) -> None:
@@ -117,9 +118,15 @@ class Run:
         """
         await self._write(fill, "running")
 
-    async def done(self, fill: Fill | None = None) -> None:
-        """Write the last step's outcome and that the operation is done, in one statement."""
-        await self._write(fill, "done")
+    async def done(self, fill: Fill | None = None, **shown: Any) -> None:
+        """Write the last step's outcome and that the operation is done, in one statement.
+
+        `shown`: everything that this or an earlier step changed of the operation's row, so that
+        whoever waits for the end need not read it.
+        """
+        at = await self._write(fill, "done")
+        if shown:
+            self.ended = self.trail.done(at, shown)
 
     async def change(self, body: Body) -> None:
         """Write what a step did after it has read, in one transaction with the trail."""
@@ -142,16 +149,17 @@ class Run:
         await self.change(write)
         self.around.watcher.kick(channel.channel)
 
-    async def _write(self, fill: Fill | None, status: str) -> None:
+    async def _write(self, fill: Fill | None, status: str) -> float:
         writes = Writes()
         self.trail.add_to(writes, status=status)
         if fill is not None:
             fill(writes)
         try:
-            await self.around.store.write(writes)
+            at = await self.around.store.write(writes)
         except channels.NotInStatus:
             raise channels.StatusChanged(await self.channel()) from None
         self.trail.committed()
+        return at
 
     async def _change(self, body: Body, status: str, **details: Any) -> None:
         async def change(change: Change) -> None:

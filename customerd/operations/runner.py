@@ -69,7 +69,7 @@ class Runner:
         self._recovering: set[bytes] = set()
         self._waiting_for_word: set[bytes] = set()
         self._causes: dict[tuple[bytes, str], bytes] = {}
-        self._ended: dict[bytes, asyncio.Event] = {}
+        self._ended: dict[bytes, asyncio.Future[OperationRow | None]] = {}
         self._places: dict[bytes, bytes] = {}
         self._read: dict[bytes, Channel] = {}
         self._started = asyncio.Event()
@@ -166,7 +166,7 @@ class Runner:
             return
         _tell_of(row, again=again)
         assert row.channel is not None
-        self._ended.setdefault(row.operation, asyncio.Event())
+        self._ended.setdefault(row.operation, asyncio.get_running_loop().create_future())
         self._places[row.operation] = row.channel
         if row.kind == "recover":
             self._recovering.add(row.channel)
@@ -182,11 +182,10 @@ class Runner:
             self._read[row.operation] = channel
         self._group.create_task(self._drain(row.channel), name=f"channel {row.label}")
 
-    async def wait(self, operation: bytes) -> None:
-        """Return once the operation has its final outcome."""
+    async def wait(self, operation: bytes) -> OperationRow | None:
+        """Return once the operation has its final outcome; the row, where it need not be read."""
         ended = self._ended.get(operation)
-        if ended is not None:
-            await ended.wait()
+        return None if ended is None else await asyncio.shield(ended)
 
     async def cancel(self, row: OperationRow) -> bool:
         """Cancel an operation that bound nothing yet; tell whether it was possible."""
@@ -221,7 +220,7 @@ class Runner:
                 await asyncio.wait([self._start(row)])
         del self._queues[channel]
 
-    def _end(self, row: OperationRow) -> None:
+    def _end(self, row: OperationRow, outcome: OperationRow | None = None) -> None:
         self._at_work.pop(row.operation, None)
         self._waiting_for_word.discard(row.operation)
         if row.kind == "recover" and row.channel is not None:
@@ -231,7 +230,7 @@ class Runner:
         self._read.pop(row.operation, None)
         ended = self._ended.pop(row.operation, None)
         if ended is not None:
-            ended.set()
+            ended.set_result(outcome)
 
     async def _told(self, row: OperationRow) -> None:
         """Work on an operation, with its name on every line that the log gets on the way."""
@@ -244,10 +243,10 @@ class Runner:
 
     async def _work(self, row: OperationRow) -> None:
         """Take one operation to its outcome, through every interruption."""
-        pause, began, first = FIRST_PAUSE, time.time(), True
+        pause, began, first, outcome = FIRST_PAUSE, time.time(), True, None
         while True:
             try:
-                await self._once(row, began, first=first)
+                outcome = await self._once(row, began, first=first)
             except _Held:
                 log.info("operation_held")
                 self._at_work.pop(row.operation, None)
@@ -270,26 +269,27 @@ class Runner:
             first = False
             await self._pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
-        self._end(row)
+        self._end(row, outcome)
 
     async def _pause(self, seconds: float) -> None:
         """Wait a jittered moment, and then for the signer without which nothing goes on."""
         await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         await self._around.gateway.wait_ready()
 
-    async def _once(self, row: OperationRow, began: float, *, first: bool) -> None:
+    async def _once(self, row: OperationRow, began: float, *, first: bool) -> OperationRow | None:
+        """Take the steps to the outcome; return the row that it left, where that is known."""
         if row.operation in self._held:
             raise _Held
         database = self._around.store.database
-        kind, current, taken = _KINDS[row.kind], row, 0
+        kind, current = _KINDS[row.kind], row
         if not first or row.status != "queued":
             read = await operations.operation_by_id(database, row.operation)
             assert read is not None
             if read.ended:
-                return
-            current, taken = read, len(read.steps)
+                return read
+            current = read
         channel = self._read.pop(row.operation, None)
-        run = Run(self._around, current, taken, began=began, channel=channel)
+        run = Run(self._around, current, began=began, channel=channel)
         try:
             await kind.steps(run)
         except Interrupted as error:
@@ -301,6 +301,7 @@ class Runner:
             log.debug("refused", reason=refusal.message)  # it may have a merchant's words
         else:
             log.info("operation_done", seconds=round(time.time() - began, 3))
+        return run.ended
 
 
 def _tell_of(row: OperationRow, *, again: bool) -> None:

@@ -670,8 +670,8 @@ class Owner:
         )
 
         try:
-            await self._parts.store.write(writes)
-            return queued
+            at = await self._parts.store.write(writes)
+            return msgspec.structs.replace(queued, created=at, updated=at)
         except psycopg.errors.UniqueViolation as error:
             if error.diag.constraint_name == "channel_label_key":
                 raise _label_taken(label) from None
@@ -778,8 +778,8 @@ class Owner:
             await self._charge(writes, scope.grant, row, queued)
 
         try:
-            await self._parts.store.write(writes)
-            return queued
+            at = await self._parts.store.write(writes)
+            return msgspec.structs.replace(queued, created=at, updated=at)
         except token_queries.TokenRevoked:
             raise failure("forbidden", "the token was revoked") from None
         except token_queries.LimitReached:
@@ -863,8 +863,8 @@ class Owner:
         """Show the operation, with `wait` once it ended; a refused one is an error."""
         if wait:
             _rest(row.operation)
-            await self._parts.runner.wait(row.operation)
-            row = await self._row(row.operation)
+            ended = await self._parts.runner.wait(row.operation)
+            row = ended or await self._row(row.operation)
             if row.status in ("refused", "cancelled"):
                 raise failure(
                     row.error_kind or "cancelled",
@@ -918,12 +918,12 @@ class Owner:
         _rest()
         try:
             async with asyncio.timeout(_left(params.timeout)):
-                await self._parts.runner.wait(operation)
+                ended = await self._parts.runner.wait(operation)
         except TimeoutError:
             raise failure(
                 "timed_out", "the operation goes on", operation=params.operation
             ) from None
-        return await self._show_operation(await self._row(operation))
+        return await self._show_operation(ended or await self._row(operation))
 
     async def cancel(self, params: methods.OperationParams, _peer: Peer) -> methods.Operation:
         """Cancel an operation that has bound nothing yet."""

@@ -23,6 +23,22 @@ def test_payments_move_exact_amounts(world: World) -> None:
     assert world.show(label)["index"] == 3
 
 
+def test_a_payments_answer_is_what_is_recorded(world: World) -> None:
+    """The answer of a payment is made without reading it back, and equals what is read."""
+    label = world.establish("1 ETH")
+    for method, amount in (("pay", "0.25 ETH"), ("refund", "0.05 ETH")):
+        answer = world.rpc(method, label=label, amount=amount, note="two")
+        assert answer["status"] == "done"
+        assert [step["name"] for step in answer["steps"]] == [
+            "propose",
+            "prove",
+            "authorize",
+            "revoke",
+            "complete",
+        ]
+        assert answer == world.rpc("operation", operation=answer["operation"])
+
+
 def test_the_whole_balance_can_go_both_ways(world: World) -> None:
     """Paying everything and getting everything back are ordinary payments."""
     label = world.establish("0.5 ETH")
