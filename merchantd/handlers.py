@@ -123,6 +123,7 @@ class MerchantHandlers:
         self._proposing: Counter[str] = Counter()
         self._bound: Recent[Payment] = Recent(_REMEMBERED_PAYMENTS)
         self._agreed: Recent[int] = Recent(_REMEMBERED_PAYMENTS)
+        self._tokens: Recent[bytes] = Recent(_REMEMBERED_PAYMENTS)
         self._patience = Patience(limits.strikes_per_address)
 
     def register(self, handlers: Handlers) -> None:
@@ -347,9 +348,15 @@ class MerchantHandlers:
             self._patience.strike(source)
             raise _bad_proof() from None
         signature = self._key.blind_sign(accepted.close)
+        # While the database is at work there is time for what will be signed next.
+        asyncio.get_running_loop().call_soon(self._sign_ahead, accepted.state)
         payment = await self._records.bind(params.nonce, commitments, params.session, signature)
         self._bound.keep(params.nonce, payment)
         return wire.BlindedAuthorization(signature)
+
+    def _sign_ahead(self, state: bytes) -> None:
+        """Make a pay token; it stays here until the lock of the state before is entered."""
+        self._tokens.keep(state, self._key.blind_sign(state))
 
     async def _repeat_prove(
         self, session: bytes, commitments: bytes, standing: ProveStanding
@@ -377,7 +384,8 @@ class MerchantHandlers:
             return await self._pay_token(params.nonce, payment, payment.token_answer)
         self._check_fresh()
         lock = number.to_bytes(32)
-        token = self._key.blind_sign(payment.commitments[:48])
+        state = payment.commitments[:48]
+        token = self._tokens.take(state) or self._key.blind_sign(state)
         # Without a service to ask there is nothing that a later answer could add.
         note = "" if payment.resource is None else None
         try:

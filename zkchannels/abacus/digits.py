@@ -38,13 +38,18 @@ def commit_digits(bases: Generators, blinding: int, digits: Sequence[int]) -> Po
     return total
 
 
+def blind_coefficients(bases: Generators, blindings: Sequence[int]) -> tuple[Point, ...]:
+    """Return blindings[i] * H: the part of K_i that needs no coefficient."""
+    return tuple(combine((bases.range_blinding, blinding)) for blinding in blindings)
+
+
 def commit_coefficients(
-    bases: Generators, blindings: Sequence[int], coefficients: Sequence[int]
+    bases: Generators, blinded: Sequence[Point], coefficients: Sequence[int]
 ) -> list[Point]:
-    """Return K_i = blindings[i] * H + coefficients[i] * F."""
+    """Return K_i = blindings[i] * H + coefficients[i] * F; `blinded` has the first halves."""
     return [
-        combine((bases.range_blinding, blinding), (bases.range_coefficient, coefficient))
-        for blinding, coefficient in zip(blindings, coefficients, strict=True)
+        point + combine((bases.range_coefficient, coefficient))
+        for point, coefficient in zip(blinded, coefficients, strict=True)
     ]
 
 

@@ -11,6 +11,7 @@ from zkchannels.abacus._tables import combine
 from zkchannels.abacus.commitments import commit_lock, commit_pair
 from zkchannels.abacus.digits import (
     COEFFICIENTS,
+    blind_coefficients,
     coefficients_of,
     commit_coefficients,
     commit_digits,
@@ -122,10 +123,14 @@ class _ShownToken:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Made:
-    """What of one proof is made: its masks, their points, perhaps its token; secret."""
+    """What of one proof is made: its masks, their points, perhaps its token; secret.
+
+    `coefficients` are the points of the masks of that name.
+    """
 
     masks: PayMasks
     points: Masks
+    coefficients: tuple[Point, ...]
     shown: _ShownToken | None = None
 
 
@@ -139,8 +144,7 @@ class PreparedPay:
     __slots__ = ("_made", "_process", "key", "refund")
 
     def __init__(self, key: PublicKey, *, refund: bool) -> None:
-        masks = PayMasks.draw()
-        self._made: list[_Made] = [_Made(masks, _mask(points_of(key), refund, masks))]
+        self._made: list[_Made] = [_make(points_of(key), refund, PayMasks.draw())]
         self._process = os.getpid()
         self.key = key
         self.refund = refund
@@ -240,8 +244,7 @@ def check_payment(old: State, new: State, amount: int) -> None:
 
 def prove_pay_with(key: PublicKey, context: bytes, payment: Payment, masks: PayMasks) -> PayProof:
     """Do the work of prove_pay with given masks, for this package and its test vectors."""
-    mask_points = _mask(points_of(key), payment.amount < 0, masks)
-    return _prove(key, context, payment, _Made(masks, mask_points))
+    return _prove(key, context, payment, _make(points_of(key), payment.amount < 0, masks))
 
 
 def _prove(key: PublicKey, context: bytes, payment: Payment, made: _Made) -> PayProof:
@@ -254,7 +257,7 @@ def _prove(key: PublicKey, context: bytes, payment: Payment, made: _Made) -> Pay
     coefficients = [
         points.backend.encode_g1(point)
         for point in commit_coefficients(
-            points.generators, masks.coefficients, coefficients_of(digits, masks.digits, y)
+            points.generators, made.coefficients, coefficients_of(digits, masks.digits, y)
         )
     ]
     x = transcript.challenge(coefficients)
@@ -298,6 +301,11 @@ def _randomise(
     # The token's own blinding goes into the shift: the token is never unblinded.
     shift = (masks.token_shift - blinding) % R
     return token1, backend.multiply_g1(s, masks.token_factor) + backend.multiply_g1(token1, shift)
+
+
+def _make(points: KeyPoints, refund: bool, masks: PayMasks) -> _Made:
+    blinded = blind_coefficients(points.generators, masks.coefficients)
+    return _Made(masks, _mask(points, refund, masks), blinded)
 
 
 def _mask(points: KeyPoints, refund: bool, masks: PayMasks) -> Masks:
