@@ -570,7 +570,7 @@ class Records:
         rows = await self.database.fetch(
             """
             SELECT DISTINCT lock.channel FROM lock JOIN channel USING (channel)
-            WHERE origin <> 'revoked' AND secret IS NOT NULL AND ended IS NULL
+            WHERE lock.channel IS NOT NULL AND secret IS NOT NULL AND ended IS NULL
             """,
             (),
             row=_Id,
