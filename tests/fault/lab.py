@@ -377,16 +377,19 @@ class Lab:
 
     def check_open(self, label: str, merchant: str = "coffee") -> None:
         """Compare a channel that is open with the chain; raises Unfit."""
-        channel, record = self.world.show(label), self.world.on_chain(label, merchant=merchant)
+        channel, record = self.drive(
+            lambda: (self.world.show(label), self.world.on_chain(label, merchant=merchant))
+        )
         if (channel["status"], record.status.name) != ("idle", "OPEN"):
             raise Unfit(f"{label} is {channel['status']}, {record.status.name} on chain")
-        held = sum(self.world.balances(label))
+        held = sum(self.balances(label))
         if record.customer_deposit + record.merchant_deposit != held:
             raise Unfit(f"{label} holds {held}, the chain {record}")
 
     def check_closed(self, label: str, balances: tuple[int, int], merchant: str = "coffee") -> None:
         """Compare a closed channel: all three sides say that this was paid out; raises Unfit."""
-        record = self.world.on_chain(label, merchant=merchant)
+        # What the daemon is to die of may come late.
+        record = self.drive(lambda: self.world.on_chain(label, merchant=merchant))
         channel = self.channel(label)
         booked = self._ask(
             merchant,
