@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -100,8 +99,6 @@ async def serve(
     sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[list[tuple[Any, ...]]]:
     """Answer customers on the sockets given, else where `listen` says; yield the addresses."""
-    # asyncio sets so much aside for each connection, 256 KiB unless told; a line has 16 KiB.
-    SSLProtocol.max_size = 2 * MAXIMUM_LINE
     gate = Gate(limits, most=min(limits.connections, open_files() - _OTHER_FILES))
     lines = LineLimits(
         max_line=MAXIMUM_LINE,

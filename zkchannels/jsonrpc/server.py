@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Unpack
@@ -22,6 +23,10 @@ ACCEPTING = 5
 """Turns of the event loop after which a connection that it has accepted is made."""
 CONNECT_RETRY = 0.02
 """Seconds between attempts while the backlog of a Unix socket is full."""
+
+# asyncio sets so much aside, and clears it, for each connection with TLS: 256 KiB unless told. A
+# line that is longer is read in parts.
+SSLProtocol.max_size = 32 * 1024
 
 
 class Server:
