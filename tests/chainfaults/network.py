@@ -190,12 +190,12 @@ class FaultyWorld(World):
         ]
         match how:
             case "drop":
-                again: list[list[object]] = []
+                again: list[tuple[str, int]] = []
             case "late":  # in the newest of the new blocks
-                again = [[raw, depth - 1] for raw in raws]
+                again = [(raw, depth - 1) for raw in raws]
             case _:  # in the oldest of them, the last first
-                again = [[raw, 0] for raw in reversed(raws)]
-        self.anvil.call("anvil_reorg", depth, again)
+                again = [(raw, 0) for raw in reversed(raws)]
+        self.anvil.reorg(depth, again)
         self.anvil.mine()
 
     def poor_guard(self) -> None:

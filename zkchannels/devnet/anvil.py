@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from zkchannels.devnet.child import Child
@@ -76,13 +78,36 @@ class Anvil(DevChain):
 
     # What only anvil can do
 
-    def reorg(self, depth: int) -> None:
-        """Replace the newest blocks by as many empty ones; their transactions are dropped."""
-        self.call("anvil_reorg", depth, [])
+    def reorg(self, depth: int, again: Sequence[tuple[str, int]] = ()) -> None:
+        """Replace the newest blocks by as many; their transactions are dropped but for `again`.
+
+        Those are raw transactions with the new block, from 0, that each comes in.
+        """
+        with self._nothing_mined():
+            self.call("anvil_reorg", depth, [list(each) for each in again])
 
     def rollback(self, depth: int) -> None:
         """Remove the newest blocks; nothing is pushed to subscribers."""
-        self.call("anvil_rollback", depth)
+        with self._nothing_mined():
+            self.call("anvil_rollback", depth)
+
+    @contextmanager
+    def _nothing_mined(self) -> Iterator[None]:
+        """Keep transactions from being mined; those that come meanwhile wait for the next block.
+
+        A block mined in the middle of a reorganisation makes anvil lose others for good.
+        """
+        if not self.call("anvil_getAutomine"):
+            yield
+            return
+        self.set_automine(False)
+        head = -1
+        while head != (head := self.head()):
+            pass  # a block was under way
+        try:
+            yield
+        finally:
+            self.set_automine(True)
 
     def set_balance(self, address: bytes, amount: int) -> None:
         """Native coin of an account, wei."""
