@@ -244,7 +244,7 @@ class Follower:
                 await self._wake.wait()
 
     def _failed(self, error: Exception) -> None:
-        reason = str(error) or "the chain moves faster than it can be read"
+        reason = str(error) or "the chain moves faster than it is read, or the node lost blocks"
         if reason != self._trouble:
             log.warning("chain_not_followed", reason=reason)
         self._trouble = reason
