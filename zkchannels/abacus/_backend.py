@@ -108,7 +108,8 @@ def _check_flags(data: bytes, length: int) -> None:
 
 def load_backend(name: str) -> Backend:
     """Return the backend "pyblst" or "arkworks"; raises ValueError for another name."""
-    # Imported here: a process loads the library of the backend that it uses, not both.
+    # Imported here: a process loads the library of the backend that it uses; arkworks besides only
+    # to expand a point (eip2537.py).
     if name == "pyblst":
         from zkchannels.abacus._pyblst import PYBLST  # noqa: PLC0415
 

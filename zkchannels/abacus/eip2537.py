@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from py_arkworks_bls12381 import G1Point, G2Point
-
 from zkchannels.abacus.errors import InvalidEncoding
 
 P: Final = int(
@@ -31,11 +29,16 @@ def expand_g1(compressed: bytes) -> bytes:
 
     Raises InvalidEncoding for what is on no curve. Membership in the subgroup is not looked at.
     """
+    # Imported here: many a process never expands a point.
+    from py_arkworks_bls12381 import G1Point  # noqa: PLC0415
+
     return _expand(G1Point, compressed)
 
 
 def expand_g2(compressed: bytes) -> bytes:
     """Return the 256 bytes x.c0 | x.c1 | y.c0 | y.c1 of a G2 point; raises like expand_g1."""
+    from py_arkworks_bls12381 import G2Point  # noqa: PLC0415
+
     return _expand(G2Point, compressed)
 
 
