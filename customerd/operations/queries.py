@@ -306,7 +306,6 @@ class StepTrail:
         self.row = row
         self.current: str | None = None
         self._taken = list(row.taken or ())
-        self._next = len(self._taken)
         self._started = self._finished = datetime.now(UTC)
         self._unwritten: list[tuple[int, str, datetime, datetime | None]] = []
 
@@ -314,9 +313,8 @@ class StepTrail:
         """Begin a step; the one before it ends now."""
         now = datetime.now(UTC)
         if self.current is not None:
-            self._unwritten.append((self._next, self.current, self._started, now))
+            self._unwritten.append((len(self._taken), self.current, self._started, now))
             self._taken.append((self.current, self._started.timestamp(), now.timestamp()))
-            self._next += 1
         self.current, self._started = name, now
 
     def add_to(self, writes: Writes, *, status: str = "running", **details: Any) -> None:
@@ -340,7 +338,7 @@ class StepTrail:
         if self.current is not None:
             self._finished = datetime.now(UTC)
             finished = self._finished if status in ENDED else None
-            entries.append((self._next, self.current, self._started, finished))
+            entries.append((len(self._taken), self.current, self._started, finished))
         if not entries:
             return None
         return Statement(
