@@ -6,13 +6,17 @@ import gzip
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from zkchannels.devnet.child import Child
 from zkchannels.devnet.control import DevChain
 from zkchannels.escrow.ethereum import checksum
 
 ENVIRONMENT_VARIABLE = "ANVIL"
+
+_LATE_BLOCKS = 4  # looked at below a reorganisation, whose depth anvil counts when it begins
 
 
 class AnvilMissing(RuntimeError):
@@ -84,12 +88,43 @@ class Anvil(DevChain):
         Those are raw transactions with the new block, from 0, that each comes in.
         """
         with self._nothing_mined():
+            head = self.head()
             self.call("anvil_reorg", depth, [list(each) for each in again])
+            self._mend(head - depth, head)
 
     def rollback(self, depth: int) -> None:
         """Remove the newest blocks; nothing is pushed to subscribers."""
         with self._nothing_mined():
+            kept = self.head() - depth
             self.call("anvil_rollback", depth)
+            self._mend(kept, kept)
+
+    def _mend(self, kept: int, head: int) -> None:
+        """Replace what was lost near block `kept` and above by empty blocks, `head` the newest.
+
+        anvil takes a transaction's block from a queue of its own, so that one may come even though
+        `_nothing_mined`: the blocks beside it are then lost for good, and no client can follow.
+        """
+        while (whole := self._whole_until(max(kept - _LATE_BLOCKS, 0))) is not None:
+            self.call("anvil_rollback", self.head() - min(whole, kept))
+            self.mine(max(head - self.head(), 0))
+
+    def _whole_until(self, first: int) -> int | None:
+        """The last block from a number on that follows on the one before; None: all do."""
+        latest = self._block("latest")
+        if latest is None:
+            return first
+        numbers = range(first, int(latest["number"], 16) + 1)
+        blocks = [self._block(hex(number)) for number in numbers]
+        for number, (block, above) in zip(numbers, pairwise([*blocks, latest]), strict=True):
+            last = number == numbers[-1]
+            if not block or not above or block["hash"] != above["hash" if last else "parentHash"]:
+                return number if block else number - 1
+        return None
+
+    def _block(self, number: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self.call("eth_getBlockByNumber", number, False)
+        return found
 
     @contextmanager
     def _nothing_mined(self) -> Iterator[None]:
