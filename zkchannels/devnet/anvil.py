@@ -6,7 +6,6 @@ import gzip
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -110,17 +109,17 @@ class Anvil(DevChain):
             self.mine(max(head - self.head(), 0))
 
     def _whole_until(self, first: int) -> int | None:
-        """The last block from a number on that follows on the one before; None: all do."""
+        """The last block, from a number on, below which none is lost; None: none is at all."""
         latest = self._block("latest")
         if latest is None:
             return first
-        numbers = range(first, int(latest["number"], 16) + 1)
-        blocks = [self._block(hex(number)) for number in numbers]
-        for number, (block, above) in zip(numbers, pairwise([*blocks, latest]), strict=True):
-            last = number == numbers[-1]
-            if not block or not above or block["hash"] != above["hash" if last else "parentHash"]:
-                return number if block else number - 1
-        return None
+        whole, expected = None, latest["hash"]
+        for number in range(int(latest["number"], 16), first - 1, -1):
+            block = self._block(hex(number))
+            if block is None or expected not in (None, block["hash"]):
+                whole = number - 1
+            expected = block and block["parentHash"]
+        return whole
 
     def _block(self, number: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self.call("eth_getBlockByNumber", number, False)
